@@ -1,0 +1,55 @@
+"""Fold the affine part of `ln_vision` into the projections that read the image features.
+
+    A (g * x + b) + c  =  (A diag(g)) x + (A b + c)
+
+What remains of `ln_vision` is the normalisation itself, computed once; its output no longer is
+`image_features`, so the features cannot be a graph output of their own.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from pargo_export.model.frontend import VisualFrontEnd
+from pargo_export.model.projector import GroupProjector
+from pargo_export.rewrite.rewrite import Rewrite, set_parameter, zeros_like_rows
+
+__all__ = ["FOLD_OUTPUT_NORM"]
+
+
+def _fold_into(linear: nn.Linear, gain: Tensor, offset: Tensor) -> None:
+    bias = zeros_like_rows(linear.weight) if linear.bias is None else linear.bias
+    set_parameter(linear, "bias", linear.weight @ offset + bias)
+    set_parameter(linear, "weight", linear.weight * gain)
+
+
+def _readers(model: VisualFrontEnd) -> list[nn.Linear]:
+    projector = model.projector
+    if isinstance(projector, GroupProjector):
+        first = projector.llm_projection
+        return [first[0] if isinstance(first, nn.Sequential) else first]  # type: ignore[list-item]
+    cross = [layer.cross_attention for layer in projector.layers if layer.cross_attention is not None]
+    return [linear for attention in cross for linear in (attention.key_value.key, attention.key_value.value)]  # type: ignore[union-attr]
+
+
+def _apply(model: VisualFrontEnd) -> int:
+    norm = model.output_norm
+    if not isinstance(norm, nn.LayerNorm) or not norm.elementwise_affine:
+        return 0
+    groups = model.projector.tokens_per_group if isinstance(model.projector, GroupProjector) else 1
+    readers = _readers(model)
+    for linear in readers:
+        _fold_into(linear, norm.weight.repeat(groups), norm.bias.repeat(groups))
+    bare = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, elementwise_affine=False)
+    model.feature_affine = (norm.weight.detach(), norm.bias.detach())
+    model.output_norm = bare
+    return len(readers)
+
+
+FOLD_OUTPUT_NORM = Rewrite(
+    name="fold-output-norm",
+    summary="fold the affine part of ln_vision into the projections that read the image features",
+    why_exact="an affine map followed by a linear map is one affine map",
+    apply=_apply,
+    crosses_components=True,
+)
