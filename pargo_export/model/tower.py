@@ -16,12 +16,14 @@ from pargo_export.config import VisionConfig
 from pargo_export.model.attention import attend, merge_heads, split_heads
 
 __all__ = [
+    "ClassAndPosition",
     "GateUp",
     "QKVProjection",
     "RotaryEmbedding",
     "SwiGLU",
     "TowerAttention",
     "TowerBlock",
+    "TowerCore",
     "VisionTower",
     "rotary_tables",
 ]
@@ -150,6 +152,20 @@ class TowerBlock(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))  # type: ignore[no-any-return]
 
 
+class ClassAndPosition(nn.Module):
+    """Put the class token in front and add the learned positions."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.position = nn.Parameter(torch.zeros(1, 1 + config.num_patches, config.width))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """`[B, N, C]` -> `[B, 1+N, C]`."""
+        class_token = self.class_token.expand(patches.shape[0], -1, -1)
+        return torch.cat([class_token, patches], dim=1) + self.position
+
+
 class VisionTower(nn.Module):
     """Patch embedding, class token, learned positions, blocks.
 
@@ -161,17 +177,14 @@ class VisionTower(nn.Module):
         self.patch_embedding: nn.Module = nn.Conv2d(
             config.in_channels, config.width, kernel_size=config.patch_size, stride=config.patch_size
         )
-        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.position_embedding = nn.Parameter(torch.zeros(1, 1 + config.num_patches, config.width))
+        self.embedding: nn.Module = ClassAndPosition(config)
         self.blocks = nn.ModuleList(TowerBlock(config) for _ in range(config.num_layers))
         self.final_norm: nn.Module | None = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
         self.head: nn.Module | None = nn.Linear(config.width, config.head_features)
 
     def forward(self, tiles: Tensor) -> Tensor:
         """`[B*T, 3, S, S]`, normalised -> `[B*T, 1+N/T, C]`, class token first."""
-        patches = self.patch_embedding(tiles).flatten(2).transpose(1, 2)
-        class_token = self.class_token.expand(patches.shape[0], -1, -1)
-        tokens = torch.cat([class_token, patches], dim=1) + self.position_embedding
+        tokens: Tensor = self.embedding(self.patch_embedding(tiles).flatten(2).transpose(1, 2))
         for block in self.blocks:
             tokens = block(tokens)
         return tokens

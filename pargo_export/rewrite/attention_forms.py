@@ -120,8 +120,13 @@ def _dense_mask(keep: Any, like: Tensor) -> Tensor:
     return torch.from_numpy(additive_mask(keep)).to(like)
 
 
+def _floating_parameter(model: VisualFrontEnd) -> Tensor:
+    """Any weight: masks take its dtype and device."""
+    return next(model.parameters())
+
+
 def _self_core(form: AttentionForm, model: VisualFrontEnd, core: SelfCore) -> nn.Module:
-    config, like = model.config.projector, model.tower.class_token
+    config, like = model.config.projector, _floating_parameter(model)
     if form == "dense":
         keep = self_attention_keep(config.num_partial_tokens, config.num_global_tokens, core.window)
         return DenseCore(config.num_heads, core.scale, _dense_mask(keep, like))
@@ -136,7 +141,7 @@ def _cross_core(form: AttentionForm, model: VisualFrontEnd, core: CrossCore) -> 
         keep = cross_attention_keep(
             config.num_partial_tokens, config.num_global_tokens, model.config.num_image_tokens
         )
-        return DenseCore(config.num_heads, core.scale, _dense_mask(keep, model.tower.class_token))
+        return DenseCore(config.num_heads, core.scale, _dense_mask(keep, _floating_parameter(model)))
     if form == "attention_op":
         return OperatorCross(config, core.scale)
     return (FusedCross if form == "fused" else StructuredCross)(config, core.scale)

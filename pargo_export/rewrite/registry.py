@@ -8,6 +8,7 @@ from pargo_export.errors import ConfigError
 from pargo_export.rewrite.drop_class_token import DROP_CLASS_TOKEN
 from pargo_export.rewrite.drop_key_bias import DROP_KEY_BIAS
 from pargo_export.rewrite.drop_unused_weights import DROP_UNUSED_WEIGHTS
+from pargo_export.rewrite.fold_class_token import FOLD_CLASS_TOKEN
 from pargo_export.rewrite.fold_output_norm import FOLD_OUTPUT_NORM
 from pargo_export.rewrite.fold_softmax_scale import FOLD_SOFTMAX_SCALE
 from pargo_export.rewrite.fold_value_bias import FOLD_VALUE_BIAS
@@ -29,6 +30,7 @@ REWRITES: dict[str, Rewrite] = {
     rewrite.name: rewrite
     for rewrite in (
         DROP_UNUSED_WEIGHTS,
+        FOLD_CLASS_TOKEN,
         HALF_ROTATION_ROPE,
         FOLD_SOFTMAX_SCALE,
         FOLD_OUTPUT_NORM,

@@ -1,0 +1,1 @@
+"""From deploy module to a verified ONNX graph in a bundle."""
