@@ -1,0 +1,90 @@
+"""From a PyTorch module to ONNX, through `torch.onnx.export(dynamo=True)`."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx_ir as ir
+import torch
+
+from pargo_export.errors import ExportError
+from pargo_export.graph.component import BATCH_AXIS, ComponentModule, example_input
+from pargo_export.graph.functions import FUNCTION_DOMAIN, FUNCTION_DOMAIN_VERSION, attention_functions
+from pargo_export.graph.options import ExportOptions
+from pargo_export.signature import Signature
+
+__all__ = ["translate"]
+
+_EXPORTER_LOGGER = "torch.onnx"
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence the exporter's notes about packages that this project does not use, and its own deprecations."""
+    logger = logging.getLogger(_EXPORTER_LOGGER)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=FutureWarning)
+            warnings.simplefilter("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def translate(
+    module: ComponentModule, options: ExportOptions, signature: Signature, boundaries: list[str]
+) -> ir.Model:
+    """Trace `module` and return an ONNX model whose outputs are the signature's, then the boundaries.
+
+    Raises:
+        ExportError: PyTorch cannot trace or translate the module; the message carries its first line.
+    """
+    example = example_input(signature)
+    dynamic = None
+    if options.max_batch > 1:
+        dynamic = ({0: torch.export.Dim(BATCH_AXIS, min=1, max=options.max_batch)},)
+    try:
+        with _quiet_exporter(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=options.resolved_opset,
+                input_names=[spec.name for spec in signature.inputs],
+                output_names=[*(spec.name for spec in signature.outputs), *boundaries],
+                dynamic_shapes=dynamic,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ExportError(f"PyTorch could not export the model: {first_line}") from error
+    if program is None:
+        raise ExportError("PyTorch returned no ONNX program; expected one from torch.onnx.export(dynamo=True)")
+    model: ir.Model = program.model
+    _add_functions(model, module, options)
+    return model
+
+
+def _add_functions(model: ir.Model, module: ComponentModule, options: ExportOptions) -> None:
+    nodes = [node for node in model.graph if node.domain == FUNCTION_DOMAIN]
+    if not nodes:
+        return
+    config = module.front_end.config.projector
+    functions = attention_functions(
+        num_partial=config.num_partial_tokens,
+        num_global=config.num_global_tokens,
+        scaled=any("scale" in node.attributes for node in nodes),
+        cascaded=any(window is not None for window in config.partial_attention_windows or ()),
+        opset=options.resolved_opset,
+    )
+    used = {node.op_type for node in nodes}
+    for proto in functions:
+        if proto.name in used:
+            function = ir.serde.deserialize_function(proto)
+            model.functions[function.identifier()] = function
+    model.opset_imports[FUNCTION_DOMAIN] = FUNCTION_DOMAIN_VERSION
