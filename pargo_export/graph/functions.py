@@ -56,7 +56,7 @@ _DENSE = """
   {part}_raw = MatMul ({part}_query, {part}_key_columns){softmax}
   {part}_output = MatMul ({part}_weights, {part}_value)"""
 
-# |i - j| <= window // 2, from the attributes alone.
+# |i - j| <= window // 2, or any distance if the window is 0; from the attributes alone.
 _NEIGHBOURS = """
   zero = Constant <value_int = 0> ()
   one = Constant <value_int = 1> ()
@@ -66,7 +66,9 @@ _NEIGHBOURS = """
   position_column = Unsqueeze (position, axis_last)
   distance_signed = Sub (position_column, position)
   distance = Abs (distance_signed)
-  near = LessOrEqual (distance, radius)
+  within = LessOrEqual (distance, radius)
+  no_limit = Equal (window_scalar, zero)
+  near = Or (within, no_limit)
   hidden_value = Constant <value_float = -inf> ()
   hidden = CastLike (hidden_value, partial_all)
   partial_raw = Where (near, partial_all, hidden)"""

@@ -1,0 +1,29 @@
+"""The one table of numerical tolerances: every number that a test forgives, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["TOLERANCES", "Tolerance"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a value may be from what is expected.
+
+    Attributes:
+        value: Largest absolute difference that passes.
+        reason: Where the difference comes from.
+    """
+
+    value: float
+    reason: str
+
+
+TOLERANCES = {
+    "preprocess-lossless": Tolerance(1e-6, "same bytes; float32 rounding of (x / 255 - mean) / std"),
+    "preprocess-jpeg-levels": Tolerance(2, "8-bit levels by which JPEG decoders differ"),
+    "preprocess-jpeg-photo-levels": Tolerance(
+        3, "mean 8-bit levels that JPEG at quality 95 loses of a photograph"
+    ),
+}
