@@ -14,7 +14,9 @@ __all__ = ["BATCH_AXIS", "ComponentModule", "boundary_names", "component_signatu
 
 BATCH_AXIS = "batch"
 IMAGE_FEATURES = "image_features"
-NORMALIZED_FEATURES = "normalized_features"  # ln_vision without its affine part: see rewrite/fold_output_norm.py
+NORMALIZED_FEATURES = (
+    "normalized_features"  # ln_vision without its affine part: see rewrite/fold_output_norm.py
+)
 
 
 def boundary_names(config: ModelConfig, options: ExportOptions, *, folded: bool) -> list[str]:
@@ -22,9 +24,8 @@ def boundary_names(config: ModelConfig, options: ExportOptions, *, folded: bool)
     names = []
     if options.component == "all":
         names.append(NORMALIZED_FEATURES if folded else IMAGE_FEATURES)
-    if options.component != "encoder":
-        layers = config.projector.num_layers if config.projector.has_queries else 1
-        names += [f"query_layer_{layer}" for layer in range(layers)]
+    if options.component != "encoder" and config.projector.has_queries:
+        names += [f"query_layer_{layer}" for layer in range(config.projector.num_layers)]
     return names
 
 
@@ -77,6 +78,8 @@ class ComponentModule(nn.Module):
             return (self.front_end.image_features(values).float(),)
         features = values if self.component == "projector" else self.front_end.image_features(values)
         layers, tokens = self.front_end.projector(features)
+        if not self.front_end.config.projector.has_queries:
+            layers = []  # the groups are the image features, reshaped
         boundaries = layers if self.component == "projector" else [features, *layers]
         return tokens.float(), *(boundary.float() for boundary in boundaries)
 

@@ -83,7 +83,9 @@ class ExportOptions:
         if self.max_batch < 1:
             raise ConfigError(f"max_batch is {self.max_batch}; it must be at least 1")
         if self.component == "projector" and self.input_kind == "uint8":
-            raise ConfigError("component 'projector' takes image features, so input_kind 'uint8' means nothing")
+            raise ConfigError(
+                "component 'projector' takes image features, so input_kind 'uint8' means nothing"
+            )
         if self.attention_form == "attention_op" and self.resolved_opset < ATTENTION_OPSET:
             raise ConfigError(f"attention 'attention_op' needs opset {ATTENTION_OPSET}, found {self.opset}")
         if self.precision == "bfloat16" and self.resolved_opset < BFLOAT16_OPSET:

@@ -102,7 +102,9 @@ def compare(stage: str, source: str, expected: Array, found: NDArray[np.generic]
         ParityError: The shapes differ or `found` holds NaN or infinity.
     """
     if expected.shape != found.shape:
-        raise ParityError(f"{stage} on {source}: the graph gives {found.shape}, the reference {expected.shape}")
+        raise ParityError(
+            f"{stage} on {source}: the graph gives {found.shape}, the reference {expected.shape}"
+        )
     left, right = expected.astype(np.float64), found.astype(np.float64)
     if not np.isfinite(right).all():
         bad = np.count_nonzero(~np.isfinite(right))
@@ -131,7 +133,9 @@ def _session(graph: Path) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no other base
-        raise ExportError(f"ONNX Runtime refuses the exported graph: {str(error).splitlines()[-1]}") from error
+        raise ExportError(
+            f"ONNX Runtime refuses the exported graph: {str(error).splitlines()[-1]}"
+        ) from error
 
 
 def measure_parity(

@@ -18,22 +18,23 @@ from pargo_export.signature import Signature
 
 __all__ = ["translate"]
 
-_EXPORTER_LOGGER = "torch.onnx"
+_EXPORTER_LOGGERS = ("torch.onnx", "onnxscript")
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Silence the exporter's notes about packages that this project does not use, and its own deprecations."""
-    logger = logging.getLogger(_EXPORTER_LOGGER)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    levels = {name: logging.getLogger(name).level for name in _EXPORTER_LOGGERS}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)
             warnings.simplefilter("ignore", category=DeprecationWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def translate(
@@ -64,7 +65,9 @@ def translate(
         first_line = str(error).strip().splitlines()[0]
         raise ExportError(f"PyTorch could not export the model: {first_line}") from error
     if program is None:
-        raise ExportError("PyTorch returned no ONNX program; expected one from torch.onnx.export(dynamo=True)")
+        raise ExportError(
+            "PyTorch returned no ONNX program; expected one from torch.onnx.export(dynamo=True)"
+        )
     model: ir.Model = program.model
     _add_functions(model, module, options)
     return model

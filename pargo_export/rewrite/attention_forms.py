@@ -79,7 +79,9 @@ class StructuredSelf(StructuredCross):
         )
 
 
-def _function_node(name: str, query: Tensor, key: Tensor, value: Tensor, attributes: dict[str, Any]) -> Tensor:
+def _function_node(
+    name: str, query: Tensor, key: Tensor, value: Tensor, attributes: dict[str, Any]
+) -> Tensor:
     shape = (key.shape[0], *query.shape[1:])
     node: Tensor = torch.onnx.ops.symbolic(
         f"pargo::{name}",

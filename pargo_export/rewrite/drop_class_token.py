@@ -21,7 +21,12 @@ class PatchesOnlyBlock(nn.Module):
 
     def __init__(self, block: TowerBlock) -> None:
         super().__init__()
-        self.norm1, self.attention, self.norm2, self.mlp = block.norm1, block.attention, block.norm2, block.mlp
+        self.norm1, self.attention, self.norm2, self.mlp = (
+            block.norm1,
+            block.attention,
+            block.norm2,
+            block.mlp,
+        )
 
     def _attend(self, attention: TowerAttention, tokens: Tensor) -> Tensor:
         query, key, value = (split_heads(part, attention.num_heads) for part in attention.qkv(tokens))

@@ -1,6 +1,6 @@
 """Drop the key bias of the query layers.
 
-    softmax_j(q . (k_j + b))  =  softmax_j(q . k_j + q . b)  =  softmax_j(q . k_j)
+softmax_j(q . (k_j + b))  =  softmax_j(q . k_j + q . b)  =  softmax_j(q . k_j)
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ class PixelPatchEmbedding(nn.Module):
         shift = torch.einsum("ochw,c->o", weight, offset)
         bias = torch.zeros_like(shift) if convolution.bias is None else convolution.bias.detach().double()
         self.stride = convolution.stride
-        self.weight = nn.Parameter((weight * scale[:, None, None]).to(convolution.weight), requires_grad=False)
+        self.weight = nn.Parameter(
+            (weight * scale[:, None, None]).to(convolution.weight), requires_grad=False
+        )
         self.bias = nn.Parameter((bias - shift).to(convolution.weight), requires_grad=False)
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -28,7 +28,9 @@ class HalfRotationEmbedding(nn.Module):
         super().__init__()
         cos, sin = rope.cos[:, ::2], rope.sin[:, ::2]  # one angle a pair: [N, D/2]
         self.register_buffer("cos", _with_class_row(torch.cat([cos, cos], dim=-1), 1.0), persistent=False)
-        self.register_buffer("signed_sin", _with_class_row(torch.cat([-sin, sin], dim=-1), 0.0), persistent=False)
+        self.register_buffer(
+            "signed_sin", _with_class_row(torch.cat([-sin, sin], dim=-1), 0.0), persistent=False
+        )
 
     def forward(self, heads: Tensor) -> Tensor:
         """`[B, H, 1+N, D]` -> same shape."""
