@@ -67,7 +67,7 @@ class VisualFrontEnd(nn.Module):
         super().__init__()
         self.config = config
         self.tower = VisionTower(config.vision)
-        self.output_norm = nn.LayerNorm(config.vision.width, eps=config.vision.output_norm_eps)
+        self.output_norm: nn.LayerNorm = nn.LayerNorm(config.vision.width, eps=config.vision.output_norm_eps)
         self.select_patches: nn.Module = DropClassToken()
         self.projector = build_projector(config.projector)
 
@@ -103,7 +103,9 @@ class VisualFrontEnd(nn.Module):
         self, pixel_values: Tensor, *, return_intermediates: Literal[True]
     ) -> Intermediates: ...
     @overload
-    def encode_images(self, pixel_values: Tensor, *, return_intermediates: Literal[False] = ...) -> Tensor: ...
+    def encode_images(
+        self, pixel_values: Tensor, *, return_intermediates: Literal[False] = ...
+    ) -> Tensor: ...
     @torch.no_grad()
     def encode_images(
         self, pixel_values: Tensor, *, return_intermediates: bool = False
@@ -121,5 +123,5 @@ class VisualFrontEnd(nn.Module):
         image_features = self.image_features(pixel_values)
         layers, visual_tokens = self.projector(image_features)
         if not return_intermediates:
-            return visual_tokens  # type: ignore[no-any-return]
+            return visual_tokens
         return Intermediates(image_features, tuple(layers), layers[-1], visual_tokens)

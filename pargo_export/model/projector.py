@@ -25,6 +25,7 @@ __all__ = [
     "QueryEmbedding",
     "QueryLayer",
     "QueryProjector",
+    "QuerySelfProjection",
     "SelfAttention",
     "SelfCore",
     "build_projector",
@@ -65,8 +66,8 @@ class CrossCore(nn.Module):
 def _masked_attention(
     query: Tensor, key: Tensor, value: Tensor, num_heads: int, scale: float, mask: Any
 ) -> Tensor:
-    heads = (split_heads(tokens, num_heads) for tokens in (query, key, value))
-    return merge_heads(attend(*heads, scale, torch.from_numpy(mask).to(query)))
+    query, key, value = (split_heads(tokens, num_heads) for tokens in (query, key, value))
+    return merge_heads(attend(query, key, value, scale, torch.from_numpy(mask).to(query)))
 
 
 class QueryEmbedding(nn.Module):
@@ -80,7 +81,7 @@ class QueryEmbedding(nn.Module):
 
     def forward(self) -> Tensor:
         """Return `[1, Q, C]`; the batch axis comes in with the first cross-attention."""
-        return self.norm(self.query_tokens + self.position[: self.query_tokens.shape[1]])  # type: ignore[no-any-return]
+        return self.norm(self.query_tokens + self.position[: self.query_tokens.shape[1]])
 
 
 class QuerySelfProjection(nn.Module):
@@ -102,14 +103,14 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: ProjectorConfig, layer: int) -> None:
         super().__init__()
-        self.qkv = QuerySelfProjection(config.hidden_size)
+        self.qkv: nn.Module = QuerySelfProjection(config.hidden_size)
         self.core: nn.Module = SelfCore(config, layer)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`[B, Q, C]` -> `[B, Q, C]`."""
-        return self.norm(self.output(self.core(*self.qkv(hidden))) + hidden)  # type: ignore[no-any-return]
+        return self.norm(self.output(self.core(*self.qkv(hidden))) + hidden)
 
 
 class KeyValueProjection(nn.Module):
@@ -139,7 +140,7 @@ class CrossAttention(nn.Module):
     def forward(self, hidden: Tensor, context: Any) -> Tensor:
         """`[B, Q, C]` and what `key_value` takes (the image features) -> `[B, Q, C]`."""
         key, value = self.key_value(context)
-        return self.norm(self.output(self.core(self.query(hidden), key, value)) + hidden)  # type: ignore[no-any-return]
+        return self.norm(self.output(self.core(self.query(hidden), key, value)) + hidden)
 
 
 class FeedForward(nn.Module):
@@ -153,7 +154,7 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`[B, Q, C]` -> `[B, Q, C]`."""
-        return self.norm(self.down(functional.gelu(self.up(hidden))) + hidden)  # type: ignore[no-any-return]
+        return self.norm(self.down(functional.gelu(self.up(hidden))) + hidden)
 
 
 class QueryLayer(nn.Module):
@@ -170,7 +171,7 @@ class QueryLayer(nn.Module):
         hidden = self.self_attention(hidden)
         if self.cross_attention is not None:
             hidden = self.cross_attention(hidden, context)
-        return self.feed_forward(hidden)  # type: ignore[no-any-return]
+        return self.feed_forward(hidden)
 
 
 class QueryProjector(nn.Module):

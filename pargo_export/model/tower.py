@@ -95,7 +95,7 @@ class TowerAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.qkv = QKVProjection(config.width)
+        self.qkv: nn.Module = QKVProjection(config.width)
         self.rope: nn.Module = RotaryEmbedding(config)
         self.core: nn.Module = TowerCore(config.head_width**-0.5)
         self.inner_norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
@@ -105,7 +105,7 @@ class TowerAttention(nn.Module):
         """`[B, 1+N, C]` -> `[B, 1+N, C]`."""
         query, key, value = (split_heads(part, self.num_heads) for part in self.qkv(tokens))
         context = self.core(self.rope(query), self.rope(key), value)
-        return self.output(self.inner_norm(merge_heads(context)))  # type: ignore[no-any-return]
+        return self.output(self.inner_norm(merge_heads(context)))
 
 
 class GateUp(nn.Module):
@@ -126,14 +126,14 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.gate_up = GateUp(config.width, config.hidden_width)
+        self.gate_up: nn.Module = GateUp(config.width, config.hidden_width)
         self.norm: nn.Module = nn.LayerNorm(config.hidden_width, eps=config.layer_norm_eps)
         self.down = nn.Linear(config.hidden_width, config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`[B, N, C]` -> `[B, N, C]`."""
         gate, up = self.gate_up(tokens)
-        return self.down(self.norm(functional.silu(gate) * up))  # type: ignore[no-any-return]
+        return self.down(self.norm(functional.silu(gate) * up))
 
 
 class TowerBlock(nn.Module):
@@ -149,7 +149,7 @@ class TowerBlock(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """`[B, 1+N, C]` -> `[B, 1+N, C]`."""
         tokens = tokens + self.attention(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))  # type: ignore[no-any-return]
+        return tokens + self.mlp(self.norm2(tokens))
 
 
 class ClassAndPosition(nn.Module):

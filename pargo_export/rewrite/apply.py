@@ -20,7 +20,7 @@ def deploy_module(
     model: VisualFrontEnd,
     rewrites: Sequence[Rewrite],
     attention: AttentionForm,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> tuple[VisualFrontEnd, list[RewriteResult]]:
     """Return a rewritten copy of `model` and how often each rewrite applied.
 
@@ -31,13 +31,14 @@ def deploy_module(
         model: The reference.
         rewrites: What to run, in order (`registry.select_rewrites`).
         attention: How the attention is written.
-        dtype: Of weights and activations; the rewrites themselves run in the dtype of `model`.
+        dtype: Of weights and activations, `None` to keep the model's; the rewrites run before the cast.
     """
     shared = [*model.parameters(), *model.buffers()]
     deploy = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
     results = [RewriteResult(rewrite.name, rewrite.apply(deploy)) for rewrite in rewrites]
     set_attention_form(deploy, attention)
-    _cast(deploy, dtype)
+    if dtype is not None:
+        _cast(deploy, dtype)
     return deploy.eval(), results
 
 

@@ -21,8 +21,10 @@ from pargo_export.config import ProjectorConfig
 from pargo_export.model.attention import attend, merge_heads, split_heads
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.masks import additive_mask, cross_attention_keep, self_attention_keep
-from pargo_export.model.projector import CrossCore, QueryProjector, SelfCore
+from pargo_export.model.projector import CrossCore, SelfCore
+from pargo_export.model.tower import TowerCore
 from pargo_export.rewrite.attention_op import OperatorCross, OperatorSelf, OperatorTower
+from pargo_export.rewrite.rewrite import cross_attentions, self_attentions, tower_blocks
 from pargo_kernels import block_diagonal_attention, partial_global_attention
 
 __all__ = ["ATTENTION_FORMS", "AttentionForm", "set_attention_form"]
@@ -44,8 +46,8 @@ class DenseCore(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Query `[B, Q, C]`, key and value `[B, N, C]` -> `[B, Q, C]`."""
-        heads = (split_heads(tokens, self.num_heads) for tokens in (query, key, value))
-        return merge_heads(attend(*heads, self.scale, self.mask))
+        query, key, value = (split_heads(tokens, self.num_heads) for tokens in (query, key, value))
+        return merge_heads(attend(query, key, value, self.scale, self.mask))
 
 
 class StructuredCross(nn.Module):
@@ -153,17 +155,17 @@ def set_attention_form(model: VisualFrontEnd, form: AttentionForm) -> int:
     """Replace the attention cores of the reference and return how many were replaced."""
     count = 0
     if form == "attention_op":
-        for block in model.tower.blocks:
-            block.attention.core = OperatorTower(block.attention.core.scale)
+        for block in tower_blocks(model):
+            core = block.attention.core
+            if isinstance(core, TowerCore):
+                block.attention.core = OperatorTower(core.scale)
+                count += 1
+    for attention in self_attentions(model):
+        if isinstance(attention.core, SelfCore):
+            attention.core = _self_core(form, model, attention.core)
             count += 1
-    if not isinstance(model.projector, QueryProjector):
-        return count
-    for layer in model.projector.layers:
-        core = getattr(layer.self_attention, "core", None)
-        if isinstance(core, SelfCore):
-            layer.self_attention.core = _self_core(form, model, core)
-            count += 1
-        if layer.cross_attention is not None:
-            layer.cross_attention.core = _cross_core(form, model, layer.cross_attention.core)
+    for cross in cross_attentions(model):
+        if isinstance(cross.core, CrossCore):
+            cross.core = _cross_core(form, model, cross.core)
             count += 1
     return count

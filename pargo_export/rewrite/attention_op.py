@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,9 @@ def attention_node(
     if not torch.onnx.is_in_onnx_export():
         return attend(query, key, value, scale, mask)
     query = query.expand(key.shape[0], -1, -1, -1)
+    attributes: dict[
+        str, int | float | str | bool | Sequence[int] | Sequence[float] | Sequence[str] | Sequence[bool]
+    ]
     attributes = {"scale": scale}
     if statistics_dtype(query.dtype) != query.dtype:
         attributes["softmax_precision"] = _ONNX_FLOAT
@@ -62,7 +67,7 @@ class OperatorCross(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Query `[B, Q, C]`, key and value `[B, N, C]` -> `[B, Q, C]`."""
-        partial_query, global_query = query.split([self.num_partial, self.num_global], dim=1)
+        partial_query, global_query = query[:, : self.num_partial], query[:, self.num_partial :]
         parts = []
         if self.num_partial:
             parts.append(
@@ -77,8 +82,8 @@ class OperatorCross(nn.Module):
                 )
             )
         if self.num_global:
-            heads = (split_heads(tokens, self.num_heads) for tokens in (global_query, key, value))
-            parts.append(merge_heads(attention_node(*heads, self.scale)))
+            heads = [split_heads(tokens, self.num_heads) for tokens in (global_query, key, value)]
+            parts.append(merge_heads(attention_node(heads[0], heads[1], heads[2], self.scale)))
         return torch.cat(parts, dim=1)
 
 
@@ -98,10 +103,10 @@ class OperatorSelf(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """`[B, Q, C]` each -> `[B, Q, C]`."""
-        blocks = zip(*(tokens.split(self.sizes, dim=1) for tokens in (query, key, value)), strict=True)
+        blocks = zip(*(torch.split(tokens, self.sizes, dim=1) for tokens in (query, key, value)), strict=True)
         parts = []
         for size, mask, block in zip(self.sizes, (self.mask, None), blocks, strict=True):
             if size:
-                heads = (split_heads(tokens, self.num_heads) for tokens in block)
-                parts.append(merge_heads(attention_node(*heads, self.scale, mask)))
+                heads = [split_heads(tokens, self.num_heads) for tokens in block]
+                parts.append(merge_heads(attention_node(heads[0], heads[1], heads[2], self.scale, mask)))
         return torch.cat(parts, dim=1)

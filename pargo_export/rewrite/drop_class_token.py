@@ -31,12 +31,12 @@ class PatchesOnlyBlock(nn.Module):
     def _attend(self, attention: TowerAttention, tokens: Tensor) -> Tensor:
         query, key, value = (split_heads(part, attention.num_heads) for part in attention.qkv(tokens))
         context = attention.core(attention.rope(query)[:, :, 1:], attention.rope(key), value)
-        return attention.output(attention.inner_norm(merge_heads(context)))  # type: ignore[no-any-return]
+        return attention.output(attention.inner_norm(merge_heads(context)))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`[B, 1+N, C]` -> `[B, N, C]`."""
         patches = tokens[:, 1:] + self._attend(self.attention, self.norm1(tokens))
-        return patches + self.mlp(self.norm2(patches))  # type: ignore[no-any-return]
+        return patches + self.mlp(self.norm2(patches))
 
 
 def _apply(model: VisualFrontEnd) -> int:

@@ -9,6 +9,7 @@ Exact because the convolution has no padding: every output sees only real pixels
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class PixelPatchEmbedding(nn.Module):
         scale = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))
         shift = torch.einsum("ochw,c->o", weight, offset)
         bias = torch.zeros_like(shift) if convolution.bias is None else convolution.bias.detach().double()
-        self.stride = convolution.stride
+        self.stride = cast("tuple[int, int]", convolution.stride)
         self.weight = nn.Parameter(
             (weight * scale[:, None, None]).to(convolution.weight), requires_grad=False
         )
@@ -37,7 +38,7 @@ class PixelPatchEmbedding(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 `[B, 3, S, S]` -> `[B, C, S/p, S/p]` in the dtype of the weights."""
-        return nn.functional.conv2d(pixels.to(self.weight.dtype), self.weight, self.bias, self.stride)  # type: ignore[arg-type]
+        return nn.functional.conv2d(pixels.to(self.weight.dtype), self.weight, self.bias, self.stride)
 
 
 def fold_normalization(mean: Sequence[float], std: Sequence[float]) -> Rewrite:

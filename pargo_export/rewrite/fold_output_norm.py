@@ -8,11 +8,13 @@ What remains of `ln_vision` is the normalisation itself, computed once; its outp
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from pargo_export.model.frontend import VisualFrontEnd
-from pargo_export.model.projector import GroupProjector
-from pargo_export.rewrite.rewrite import Rewrite, set_parameter, zeros_like_rows
+from pargo_export.model.projector import GroupProjector, KeyValueProjection
+from pargo_export.rewrite.rewrite import Rewrite, cross_attentions, set_parameter, zeros_like_rows
 
 __all__ = ["FOLD_OUTPUT_NORM"]
 
@@ -24,25 +26,23 @@ def _fold_into(linear: nn.Linear, gain: Tensor, offset: Tensor) -> None:
 
 
 def _readers(model: VisualFrontEnd) -> list[nn.Linear]:
-    projector = model.projector
-    if isinstance(projector, GroupProjector):
-        first = projector.llm_projection
-        return [first[0] if isinstance(first, nn.Sequential) else first]  # type: ignore[list-item]
-    cross = [layer.cross_attention for layer in projector.layers if layer.cross_attention is not None]
-    return [linear for attention in cross for linear in (attention.key_value.key, attention.key_value.value)]  # type: ignore[union-attr]
+    if isinstance(model.projector, GroupProjector):
+        first = model.projector.llm_projection
+        return [cast("nn.Linear", first[0] if isinstance(first, nn.Sequential) else first)]
+    projections = [cross.key_value for cross in cross_attentions(model)]
+    separate = [both for both in projections if isinstance(both, KeyValueProjection)]
+    return [linear for both in separate for linear in (both.key, both.value)]
 
 
 def _apply(model: VisualFrontEnd) -> int:
     norm = model.output_norm
-    if not isinstance(norm, nn.LayerNorm) or not norm.elementwise_affine:
+    readers = _readers(model)
+    if not norm.elementwise_affine or not readers:
         return 0
     groups = model.projector.tokens_per_group if isinstance(model.projector, GroupProjector) else 1
-    readers = _readers(model)
     for linear in readers:
         _fold_into(linear, norm.weight.repeat(groups), norm.bias.repeat(groups))
-    bare = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, elementwise_affine=False)
-    model.feature_affine = (norm.weight.detach(), norm.bias.detach())
-    model.output_norm = bare
+    model.output_norm = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, elementwise_affine=False)
     return len(readers)
 
 

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Protocol, cast
+
 from torch import nn
 
 from pargo_export.model.frontend import VisualFrontEnd
-from pargo_export.rewrite.rewrite import Rewrite, set_parameter
+from pargo_export.model.projector import QuerySelfProjection, SelfAttention
+from pargo_export.model.tower import QKVProjection, TowerAttention
+from pargo_export.rewrite.rewrite import (
+    Rewrite,
+    cross_attentions,
+    self_attentions,
+    set_parameter,
+    tower_blocks,
+)
 
 __all__ = ["FOLD_SOFTMAX_SCALE"]
 
 
+class _Scaled(Protocol):
+    scale: float
+
+
 def _fold(query: nn.Module, core: nn.Module) -> int:
-    scale = getattr(core, "scale", 1.0)
-    if scale == 1.0 or not isinstance(query, nn.Linear):
+    scaled = cast("_Scaled", core)
+    if scaled.scale == 1.0 or not isinstance(query, nn.Linear):
         return 0
-    set_parameter(query, "weight", query.weight * scale)
+    set_parameter(query, "weight", query.weight * scaled.scale)
     if query.bias is not None:
-        set_parameter(query, "bias", query.bias * scale)
-    core.scale = 1.0
+        set_parameter(query, "bias", query.bias * scaled.scale)
+    scaled.scale = 1.0
     return 1
 
 
 def _apply(model: VisualFrontEnd) -> int:
-    count = sum(_fold(block.attention.qkv.query, block.attention.core) for block in model.tower.blocks)
-    for layer in getattr(model.projector, "layers", ()):
-        count += _fold(layer.self_attention.qkv.query, layer.self_attention.core)
-        if layer.cross_attention is not None:
-            count += _fold(layer.cross_attention.query, layer.cross_attention.core)
+    attentions: list[TowerAttention | SelfAttention] = [block.attention for block in tower_blocks(model)]
+    attentions += self_attentions(model)
+    count = 0
+    for attention in attentions:
+        if isinstance(attention.qkv, (QKVProjection, QuerySelfProjection)):
+            count += _fold(attention.qkv.query, attention.core)
+    for cross in cross_attentions(model):
+        count += _fold(cross.query, cross.core)
     return count
 
 

@@ -8,14 +8,14 @@ Not possible in the tower, where a LayerNorm stands between attention and output
 from __future__ import annotations
 
 from pargo_export.model.frontend import VisualFrontEnd
-from pargo_export.rewrite.rewrite import Rewrite, projector_attentions, set_parameter
+from pargo_export.rewrite.rewrite import Rewrite, separate_projections, set_parameter
 
 __all__ = ["FOLD_VALUE_BIAS"]
 
 
 def _apply(model: VisualFrontEnd) -> int:
     count = 0
-    for _, value, output in projector_attentions(model):
+    for _, value, output in separate_projections(model):
         if value.bias is None:
             continue
         set_parameter(output, "bias", output.bias + output.weight @ value.bias)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import QKVProjection, RotaryEmbedding
-from pargo_export.rewrite.rewrite import Rewrite, set_parameter
+from pargo_export.rewrite.rewrite import Rewrite, set_parameter, tower_blocks
 
 __all__ = ["HALF_ROTATION_ROPE", "HalfRotationEmbedding"]
 
@@ -50,7 +50,7 @@ def _permute_heads(rows: Tensor, num_heads: int) -> Tensor:
 
 def _apply(model: VisualFrontEnd) -> int:
     count = 0
-    for block in model.tower.blocks:
+    for block in tower_blocks(model):
         attention = block.attention
         if not isinstance(attention.rope, RotaryEmbedding) or not isinstance(attention.qkv, QKVProjection):
             continue

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.projector import KeyValueProjection, QueryProjector
 from pargo_export.rewrite.merge_qkv import merge_linears
-from pargo_export.rewrite.rewrite import Rewrite
+from pargo_export.rewrite.rewrite import Rewrite, cross_attentions
 
 __all__ = ["MERGE_CROSS_KV", "AllLayersKeyValue", "TakeKeyValue"]
 
@@ -26,7 +26,7 @@ class AllLayersKeyValue(nn.Module):
 
     def forward(self, image_features: Tensor) -> tuple[Tensor, ...]:
         """`[B, N, encoder_width]` -> key, value of the first layer, key, value of the next, ...; each `[B, N, C]`."""
-        return self.merged(image_features).chunk(self.num_parts, dim=-1)  # type: ignore[no-any-return]
+        return self.merged(image_features).chunk(self.num_parts, dim=-1)
 
 
 class TakeKeyValue(nn.Module):
@@ -42,14 +42,14 @@ class TakeKeyValue(nn.Module):
 
 
 def _apply(model: VisualFrontEnd) -> int:
-    projector = model.projector
-    if not isinstance(projector, QueryProjector) or isinstance(projector.context, AllLayersKeyValue):
+    crosses = cross_attentions(model)
+    projections = [cross.key_value for cross in crosses if isinstance(cross.key_value, KeyValueProjection)]
+    if not isinstance(model.projector, QueryProjector) or not projections:
         return 0
-    cross = [layer.cross_attention for layer in projector.layers if layer.cross_attention is not None]
-    projector.context = AllLayersKeyValue([attention.key_value for attention in cross])  # type: ignore[union-attr,misc]
-    for index, attention in enumerate(cross):
-        attention.key_value = TakeKeyValue(index)  # type: ignore[union-attr]
-    return len(cross)
+    model.projector.context = AllLayersKeyValue(projections)
+    for index, cross in enumerate(crosses):
+        cross.key_value = TakeKeyValue(index)
+    return len(crosses)
 
 
 MERGE_CROSS_KV = Rewrite(

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from pargo_export.model.frontend import VisualFrontEnd
-from pargo_export.rewrite.rewrite import Rewrite, linear_from, zeros_like_rows
+from pargo_export.model.projector import QuerySelfProjection, SelfAttention
+from pargo_export.model.tower import QKVProjection, TowerAttention
+from pargo_export.rewrite.rewrite import Rewrite, linear_from, self_attentions, tower_blocks, zeros_like_rows
 
-__all__ = ["MERGE_QKV", "MergedQKV"]
+__all__ = ["MERGE_QKV", "MergedQKV", "merge_linears"]
 
 
 class MergedQKV(nn.Module):
@@ -20,28 +22,27 @@ class MergedQKV(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """`[B, N, C]` -> query, key, value, each `[B, N, C]`."""
-        return self.merged(tokens).chunk(3, dim=-1)  # type: ignore[no-any-return]
+        return self.merged(tokens).chunk(3, dim=-1)
 
 
 def merge_linears(parts: list[nn.Linear]) -> nn.Linear:
     """Return one linear with the outputs of `parts` side by side; missing biases become zeros if any has one."""
-    weight = torch.cat([part.weight for part in parts])
+    weight = torch.cat(tuple(part.weight for part in parts))
     if all(part.bias is None for part in parts):
         return linear_from(weight, None)
     biases = [zeros_like_rows(part.weight) if part.bias is None else part.bias for part in parts]
-    return linear_from(weight, torch.cat(biases))
+    return linear_from(weight, torch.cat(tuple(biases)))
 
 
 def _apply(model: VisualFrontEnd) -> int:
-    attentions = [block.attention for block in model.tower.blocks]
-    attentions += [layer.self_attention for layer in getattr(model.projector, "layers", ())]
+    attentions: list[TowerAttention | SelfAttention] = [block.attention for block in tower_blocks(model)]
+    attentions += self_attentions(model)
     count = 0
     for attention in attentions:
-        qkv = getattr(attention, "qkv", None)
-        if qkv is None or isinstance(qkv, MergedQKV):
-            continue
-        attention.qkv = MergedQKV([qkv.query, qkv.key, qkv.value])
-        count += 1
+        qkv = attention.qkv
+        if isinstance(qkv, (QKVProjection, QuerySelfProjection)):
+            attention.qkv = MergedQKV([qkv.query, qkv.key, qkv.value])
+            count += 1
     return count
 
 

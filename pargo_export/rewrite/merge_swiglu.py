@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import GateUp
 from pargo_export.rewrite.merge_qkv import merge_linears
-from pargo_export.rewrite.rewrite import Rewrite
+from pargo_export.rewrite.rewrite import Rewrite, tower_blocks
 
 __all__ = ["MERGE_SWIGLU", "MergedGateUp"]
 
@@ -21,12 +21,12 @@ class MergedGateUp(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """`[B, N, C]` -> gate and value, each `[B, N, hidden]`."""
-        return self.merged(tokens).chunk(2, dim=-1)  # type: ignore[no-any-return]
+        return self.merged(tokens).chunk(2, dim=-1)
 
 
 def _apply(model: VisualFrontEnd) -> int:
     count = 0
-    for block in model.tower.blocks:
+    for block in tower_blocks(model):
         if isinstance(block.mlp.gate_up, GateUp):
             block.mlp.gate_up = MergedGateUp(block.mlp.gate_up)
             count += 1

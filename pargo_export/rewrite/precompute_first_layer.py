@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.projector import QueryProjector
-from pargo_export.rewrite.rewrite import Rewrite
+from pargo_export.rewrite.rewrite import Rewrite, cross_attentions, query_layers
 
 __all__ = ["PRECOMPUTE_FIRST_LAYER", "Precomputed"]
 
@@ -37,11 +37,12 @@ def _apply(model: VisualFrontEnd) -> int:
     projector = model.projector
     if not isinstance(projector, QueryProjector) or isinstance(projector.embedding, Precomputed):
         return 0
-    first = projector.layers[0]
-    hidden = first.self_attention(projector.embedding())  # type: ignore[operator]
+    first = query_layers(model)[0]
+    cross = cross_attentions(model)[0]  # layer 0 always has one
+    hidden = first.self_attention(projector.embedding())
     projector.embedding = Precomputed(hidden)
     first.self_attention = nn.Identity()
-    first.cross_attention.query = Precomputed(first.cross_attention.query(hidden))  # type: ignore[union-attr,operator]
+    cross.query = Precomputed(cross.query(hidden))
     return 1
 
 

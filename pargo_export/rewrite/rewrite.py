@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pargo_export.model.frontend import VisualFrontEnd
+from pargo_export.model.projector import (
+    CrossAttention,
+    KeyValueProjection,
+    QueryLayer,
+    QueryProjector,
+    QuerySelfProjection,
+    SelfAttention,
+)
+from pargo_export.model.tower import TowerBlock
 
-__all__ = ["Rewrite", "RewriteResult", "linear_from", "projector_attentions", "set_parameter"]
+__all__ = [
+    "Rewrite",
+    "RewriteResult",
+    "cross_attentions",
+    "linear_from",
+    "query_layers",
+    "self_attentions",
+    "separate_projections",
+    "set_parameter",
+    "tower_blocks",
+    "zeros_like_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -60,17 +81,38 @@ def set_parameter(module: nn.Module, name: str, value: Tensor | None) -> None:
     setattr(module, name, None if value is None else nn.Parameter(value.detach(), requires_grad=False))
 
 
-def projector_attentions(model: VisualFrontEnd) -> list[tuple[nn.Linear, nn.Linear, nn.Linear]]:
-    """Return (key, value, output) of every attention of the query layers whose projections are separate."""
-    found = []
-    for layer in getattr(model.projector, "layers", ()):
-        for attention, projections in (
-            (layer.self_attention, getattr(layer.self_attention, "qkv", None)),
-            (layer.cross_attention, getattr(layer.cross_attention, "key_value", None)),
-        ):
-            if isinstance(getattr(projections, "key", None), nn.Linear):
-                found.append((projections.key, projections.value, attention.output))
-    return found
+def tower_blocks(model: VisualFrontEnd) -> list[TowerBlock]:
+    """The tower's blocks; a rewritten block has the same parts."""
+    return cast("list[TowerBlock]", list(model.tower.blocks))
+
+
+def query_layers(model: VisualFrontEnd) -> list[QueryLayer]:
+    """The projector's query layers; none for `linear` and `mlp`."""
+    if not isinstance(model.projector, QueryProjector):
+        return []
+    return cast("list[QueryLayer]", list(model.projector.layers))
+
+
+def self_attentions(model: VisualFrontEnd) -> list[SelfAttention]:
+    """The self-attentions of the query layers that have not been computed away."""
+    modules = [layer.self_attention for layer in query_layers(model)]
+    return [module for module in modules if isinstance(module, SelfAttention)]
+
+
+def cross_attentions(model: VisualFrontEnd) -> list[CrossAttention]:
+    """The cross-attentions of the query layers that have one."""
+    return [layer.cross_attention for layer in query_layers(model) if layer.cross_attention is not None]
+
+
+def separate_projections(model: VisualFrontEnd) -> list[tuple[nn.Linear, nn.Linear, nn.Linear]]:
+    """(key, value, output) of every attention of the query layers whose projections are not merged yet."""
+    both = [(attention.qkv, attention.output) for attention in self_attentions(model)]
+    both += [(cross.key_value, cross.output) for cross in cross_attentions(model)]
+    return [
+        (projection.key, projection.value, output)
+        for projection, output in both
+        if isinstance(projection, (QuerySelfProjection, KeyValueProjection))
+    ]
 
 
 def zeros_like_rows(weight: Tensor) -> Tensor:
