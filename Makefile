@@ -1,0 +1,49 @@
+# Two commands set everything up on a fresh machine with Python 3.11: `make demo` and `make test`.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DEMO   := demo-output
+
+.PHONY: demo test lint format docs clean help
+
+help:
+	@echo "make demo    export a sample checkpoint, verify it, run it on a photograph (CPU only)"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  apply ruff's formatting and safe fixes"
+	@echo "make docs    regenerate docs/cli.md from the commands' help"
+	@echo "make clean   remove the environment and everything generated"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: $(READY)
+	rm -rf $(DEMO)
+	$(BIN)/pargo-export sample --preset tiny -o $(DEMO)/sample.safetensors
+	$(BIN)/pargo-export onnx $(DEMO)/sample.safetensors -o $(DEMO)/bundle
+	$(BIN)/pargo-export onnx $(DEMO)/sample.safetensors -o $(DEMO)/bundle --precision fp16 --target cuda
+	$(BIN)/pargo-export verify $(DEMO)/bundle --checkpoint $(DEMO)/sample.safetensors
+	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg -o $(DEMO)/tokens.safetensors
+	$(BIN)/pargo-export inspect $(DEMO)/bundle
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python -m pargo_export.cli.reference > docs/cli.md
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,46 @@
+"""The bundle: one directory that every stage reads and extends.
+
+Reading is `Bundle.open`; writing is `BundleTransaction`, which a crash cannot leave half done. The
+records are what `manifest.json` contains.
+"""
+
+from __future__ import annotations
+
+from pargo_export.bundle.atomic import atomic_write
+from pargo_export.bundle.hashing import recipe_sha256, sha256_bytes, sha256_file, sha256_files
+from pargo_export.bundle.lock import BundleLockedError
+from pargo_export.bundle.schema import SCHEMA_VERSION, CheckpointSource, FileRecord, Manifest
+from pargo_export.bundle.store import Bundle, FileCheck
+from pargo_export.bundle.transaction import BundleTransaction
+from pargo_export.bundle.variant import (
+    Component,
+    Evidence,
+    InputKind,
+    Limits,
+    Precision,
+    StageEvidence,
+    Variant,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Bundle",
+    "BundleLockedError",
+    "BundleTransaction",
+    "CheckpointSource",
+    "Component",
+    "Evidence",
+    "FileCheck",
+    "FileRecord",
+    "InputKind",
+    "Limits",
+    "Manifest",
+    "Precision",
+    "StageEvidence",
+    "Variant",
+    "atomic_write",
+    "recipe_sha256",
+    "sha256_bytes",
+    "sha256_file",
+    "sha256_files",
+]

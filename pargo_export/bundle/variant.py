@@ -1,0 +1,109 @@
+"""One graph of a bundle, what made it and the evidence that it computes what the reference computes."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from pargo_export.bundle.fields import BundlePath, Positive, Sha256
+from pargo_export.config import Record
+from pargo_export.signature import Signature
+
+__all__ = ["Component", "Evidence", "InputKind", "Limits", "Precision", "StageEvidence", "Variant"]
+
+Component = Literal["all", "encoder", "projector"]
+InputKind = Literal["float", "uint8"]
+Precision = Literal["float32", "float16", "bfloat16", "int8", "fp8", "nvfp4"]
+
+# A precision of a later version must not hide the variants that this version can run.
+PrecisionName = Precision | Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class StageEvidence(Record):
+    """Agreement of one stage with the reference, on one input.
+
+    Attributes:
+        stage: What was compared, for example `"image_features"` or `"visual_tokens"`.
+        batch: Images at once.
+        source: The input, for example `"photograph"` or `"normal noise"`.
+        max_abs: Largest absolute difference.
+        cosine: Smallest cosine similarity of a token.
+        reference_std: Standard deviation of the reference, which `max_abs` is to be read against.
+    """
+
+    stage: str
+    batch: Positive
+    source: str
+    max_abs: float
+    cosine: float
+    reference_std: float
+
+
+class Limits(Record):
+    """What the evidence was held against; `None` sets no limit."""
+
+    max_abs: float | None = None
+    cosine: float | None = None
+
+
+class Evidence(Record):
+    """The measured parity of a variant.
+
+    Attributes:
+        stages: The measurements.
+        limits: The limits.
+        passed: Whether every measurement is within the limits; never with a measurement that is not finite.
+        reference: What the variant was compared with.
+        notes: Remarks for the reader.
+    """
+
+    stages: tuple[StageEvidence, ...]
+    limits: Limits
+    passed: bool
+    reference: str
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.passed:
+            for item in self.stages:
+                if not all(map(math.isfinite, (item.max_abs, item.cosine, item.reference_std))):
+                    raise ValueError(f"passed, but the evidence of stage {item.stage!r} is not finite")
+        return self
+
+
+class Variant(Record):
+    """One graph of the bundle.
+
+    Attributes:
+        name: Name in the bundle, for example `"fp16"`.
+        precision: Precision of the heavy matrix products.
+        component: Which part of the model the graph computes.
+        graph: Path of the `.onnx` file in the bundle.
+        attention: Attention form of the projector, for example `"fused"`.
+        target: Device family that it was made for, for example `"orin"`.
+        opset: ONNX opset of the graph.
+        input: `float` (normalised pixels) or `uint8` (normalisation is in the graph).
+        max_batch: Largest batch that it was verified for.
+        rewrites: Rewrites that were applied, in order.
+        signature: Inputs and outputs.
+        evidence: Parity with the reference, if it was measured.
+        recipe_sha256: Hash of everything that made the graph; a different hash means that it is stale.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    precision: PrecisionName
+    component: Component
+    graph: BundlePath
+    attention: str
+    target: str
+    opset: Positive
+    input: InputKind
+    max_batch: Positive
+    rewrites: tuple[str, ...] = ()
+    signature: Signature
+    evidence: Evidence | None = None
+    recipe_sha256: Sha256

@@ -1,0 +1,61 @@
+"""Add up what one block computes and moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Tally"]
+
+
+@dataclass
+class Tally:
+    """Running sums of one block, in operations and elements.
+
+    Attributes:
+        flops: Operations of matrix products.
+        weights: Weights and constants read.
+        activations: Activations read and written.
+    """
+
+    flops: int = 0
+    weights: int = 0
+    activations: int = 0
+
+    def product(
+        self, rows: int, inputs: int, outputs: int, *, bias: bool = True, is_input_read: bool = True
+    ) -> None:
+        """`[rows, inputs]` times a weight `[inputs, outputs]`; no rows: nothing is computed.
+
+        Args:
+            rows: Rows of the activation.
+            inputs: Channels that go in.
+            outputs: Channels that come out.
+            bias: Whether a bias is added.
+            is_input_read: False if an earlier product of the same matrix has read the input already.
+        """
+        if not rows:
+            return
+        self.flops += 2 * rows * inputs * outputs
+        self.weights += outputs * (inputs + bias)
+        self.activations += rows * (inputs * is_input_read + outputs)
+
+    def attention(self, batch: int, queries: int, keys: int, width: int, *, num_scores: int) -> None:
+        """Queries `[batch, queries, width]` over keys and values `[batch, keys, width]`.
+
+        Args:
+            batch: Sequences; none: nothing is computed.
+            queries: Queries of a sequence.
+            keys: Keys of a sequence.
+            width: Channels of all heads together.
+            num_scores: Pairs of a query and a key, of one sequence and one head, that are computed.
+        """
+        self.flops += 4 * batch * num_scores * width  # query @ key^T and weights @ value
+        self.activations += 2 * batch * (queries + keys) * width
+
+    def norm(self, width: int) -> None:
+        """Gain and offset of a LayerNorm, which works on what is passing by."""
+        self.weights += 2 * width
+
+    def constant(self, elements: int) -> None:
+        """A table that is read."""
+        self.weights += elements

@@ -1,0 +1,136 @@
+"""Walk through the model in the order in which it runs, in the form in which it was exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pargo_export.config import ModelConfig
+from pargo_export.inspect.tally import Tally
+
+__all__ = ["SWIGLU_ALIGNMENT", "Form", "walk_encoder", "walk_projector"]
+
+SWIGLU_ALIGNMENT = 64  # what the rewrite pad-swiglu pads the hidden width to
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the model is written.
+
+    Attributes:
+        attention: Attention form of the projector; only `"dense"` computes the scores that its mask hides.
+        rewrites: Rewrites that were applied; those that change no count are ignored.
+    """
+
+    attention: str = "dense"
+    rewrites: frozenset[str] = frozenset()
+
+    def has(self, rewrite: str) -> bool:
+        """Whether a rewrite was applied."""
+        return rewrite in self.rewrites
+
+
+def walk_encoder(config: ModelConfig, form: Form, batch: int) -> Iterator[tuple[str, Tally]]:
+    """Yield every block of the tower and `ln_vision`, for a batch of images."""
+    vision, tiles = config.vision, batch * config.num_tiles
+    width, patches = vision.width, vision.num_patches
+    tally = Tally()
+    tally.product(tiles * patches, vision.in_channels * vision.patch_size**2, width)
+    tally.constant(width * (1 + patches + (not form.has("fold-class-token"))))
+    yield "patch_embedding", tally
+    for layer in range(vision.num_layers):
+        drops_class_token = form.has("drop-class-token") and layer == vision.num_layers - 1
+        yield f"tower_block_{layer}", _tower_block(config, form, tiles, patches + (not drops_class_token))
+    tally = Tally(activations=2 * tiles * (patches + (not form.has("drop-class-token"))) * width)
+    if not form.has("fold-output-norm"):
+        tally.norm(width)
+    yield "output_norm", tally
+
+
+def _tower_block(config: ModelConfig, form: Form, tiles: int, num_kept: int) -> Tally:
+    """One block that computes `num_kept` tokens of a tile from all of them."""
+    vision = config.vision
+    width, hidden, tokens = vision.width, vision.hidden_width, 1 + vision.num_patches
+    if form.has("pad-swiglu"):
+        hidden += -hidden % SWIGLU_ALIGNMENT
+    rows, kept_rows = tiles * tokens, tiles * num_kept
+    is_merged = form.has("merge-qkv")
+    tally = Tally()
+    tally.product(rows, width, width)
+    tally.product(rows, width, width, bias=is_merged, is_input_read=not is_merged)
+    tally.product(rows, width, width, is_input_read=not is_merged)
+    tally.attention(tiles, num_kept, tokens, width, num_scores=num_kept * tokens)
+    tally.product(kept_rows, width, width)
+    tally.product(kept_rows, width, hidden)
+    tally.product(kept_rows, width, hidden, is_input_read=not form.has("merge-swiglu"))
+    tally.product(kept_rows, hidden, width)
+    for norm_width in (width, width, width, hidden):
+        tally.norm(norm_width)
+    return tally
+
+
+def walk_projector(config: ModelConfig, form: Form, batch: int) -> Iterator[tuple[str, Tally]]:
+    """Yield every block of the projector, for a batch of images."""
+    projector = config.projector
+    if not projector.has_queries:
+        tally = Tally()
+        rows, outputs = batch * config.num_visual_tokens, projector.llm_hidden_size
+        tally.product(rows, projector.encoder_width * projector.tokens_per_group, outputs)
+        if projector.kind == "mlp":
+            tally.product(rows, outputs, outputs)
+        yield "llm_projection", tally
+        return
+    width, queries = projector.hidden_size, projector.num_query_tokens
+    tally = Tally()
+    if form.has("precompute-first-layer"):
+        tally.constant(2 * queries * width)  # the first layer's hidden state and cross-attention queries
+    else:
+        tally.constant(2 * queries * width)  # query tokens and positions
+        tally.norm(width)
+    yield "query_embedding", tally
+    for layer in range(projector.num_layers):
+        yield f"query_layer_{layer}", _query_layer(config, form, batch, layer)
+    tally = Tally()
+    tally.product(batch * queries, width, projector.llm_hidden_size)
+    yield "llm_projection", tally
+
+
+def _query_layer(config: ModelConfig, form: Form, batch: int, layer: int) -> Tally:
+    projector = config.projector
+    width, inner = projector.hidden_size, projector.intermediate_size
+    queries, partial = projector.num_query_tokens, projector.num_partial_tokens
+    tally = Tally()
+    # The batch axis comes in with the image features: before them there is one sequence, or a constant.
+    sequences = batch if layer else int(not form.has("precompute-first-layer"))
+    if sequences:
+        is_merged = form.has("merge-qkv")
+        for index in range(3):
+            tally.product(sequences * queries, width, width, is_input_read=not (is_merged and index))
+        pairs = queries**2 if form.attention == "dense" else partial**2 + projector.num_global_tokens**2
+        tally.attention(sequences, queries, queries, width, num_scores=pairs)
+        tally.product(sequences * queries, width, width)
+        tally.norm(width)
+    if projector.has_cross_attention(layer):
+        _add_cross_attention(tally, config, form, batch, layer, sequences)
+    tally.product(batch * queries, width, inner)
+    tally.product(batch * queries, inner, width)
+    tally.norm(width)
+    return tally
+
+
+def _add_cross_attention(
+    tally: Tally, config: ModelConfig, form: Form, batch: int, layer: int, sequences: int
+) -> None:
+    projector, tokens = config.projector, config.num_image_tokens
+    width, queries = projector.hidden_size, projector.num_query_tokens
+    tally.product(sequences * queries, width, width)
+    is_read = layer == 0 or not form.has("merge-cross-kv")
+    tally.product(batch * tokens, projector.encoder_width, width, is_input_read=is_read)
+    tally.product(batch * tokens, projector.encoder_width, width, is_input_read=not form.has("merge-cross-kv"))
+    if form.attention == "dense":
+        pairs = queries * tokens
+    else:  # a partial token sees its window, all windows together are the image once
+        pairs = tokens * (bool(projector.num_partial_tokens) + projector.num_global_tokens)
+    tally.attention(batch, queries, tokens, width, num_scores=pairs)
+    tally.product(batch * queries, width, width)
+    tally.norm(width)

@@ -1,0 +1,42 @@
+"""What the selection knows about a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pargo_export.bundle import Bundle, Variant
+from pargo_export.runtime.runner import Runner, RunnerOptions
+
+__all__ = ["Backend"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run a graph.
+
+    Attributes:
+        name: What the user calls it, for example `"onnxruntime"`.
+        device: Where it runs, for example `"CPU"`.
+        precisions: Precisions of graphs that it runs, the preferred first.
+        unsupported: Precisions that it cannot run, with the reason.
+        targets: Targets of variants that suit it best, the preferred first.
+        find_obstacle: Returns why this machine cannot use the backend; `None` if it can, as far as can be
+            told without a graph.
+        open: Opens a variant; raises `BackendError` if that fails.
+    """
+
+    name: str
+    device: str
+    precisions: tuple[str, ...]
+    find_obstacle: Callable[[], str | None]
+    open: Callable[[Bundle, Variant, RunnerOptions], Runner]
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+
+    def find_refusal(self, variant: Variant) -> str | None:
+        """Return why the backend cannot run a variant, whatever the machine; `None` if it can."""
+        if variant.precision in self.precisions:
+            return None
+        reason = self.unsupported.get(variant.precision, "this version does not know that precision")
+        return f"{variant.precision} graphs do not run there: {reason}"

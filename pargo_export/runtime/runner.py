@@ -1,0 +1,137 @@
+"""What every backend offers: one graph, ready to run on one device."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from pargo_export.errors import BackendError
+from pargo_export.signature import Signature
+
+__all__ = ["Array", "Runner", "RunnerOptions"]
+
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """How to open a graph; a backend ignores what does not concern it.
+
+    Attributes:
+        threads: CPU threads of one run; `None` takes every core that this process may use.
+        allow_spinning: Let idle CPU threads wait busily for the next operation. Saves microseconds an
+            operation when the cores belong to this session alone, and costs much more than that when
+            several sessions, or other programs, share them.
+        verify: Compare the SHA-256 of the files with the manifest before loading them; sizes always are.
+        warmup: Run once when opened; what only the first run would show, such as a GPU without kernels
+            for it, is then found while another backend can still be chosen.
+    """
+
+    threads: int | None = None
+    allow_spinning: bool = False
+    verify: bool = True
+    warmup: bool = True
+
+
+class Runner(ABC):
+    """Executor of one graph; a context manager that releases the device on exit.
+
+    A backend implements `_execute` and `_release`. `_execute` may be called from several threads at
+    once: a backend whose device cannot do that takes a lock.
+
+    Attributes:
+        signature: Inputs and outputs.
+        description: Backend, device and settings, for people.
+    """
+
+    def __init__(self, signature: Signature, description: str) -> None:
+        self.signature = signature
+        self.description = description
+        self._state = threading.Condition()
+        self._num_running = 0
+        self._closed = False
+        self._released = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.description}{' (closed)' if self._closed else ''}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs, by name.
+
+        The feed is only read. The outputs belong to the caller: the runner keeps no reference to them
+        and never writes to them again.
+
+        Args:
+            feed: One array an input, with the name, dtype and shape of the signature.
+
+        Raises:
+            InputError: The feed does not fit the signature.
+            BackendError: The runner is closed, or the execution failed.
+        """
+        self.signature.check_feed(feed)
+        with self._running():
+            return self._execute(feed)
+
+    def warm_up(self) -> None:
+        """Run once on zeros, every dynamic axis of size 1, so that later runs find everything set up.
+
+        Raises:
+            BackendError: The runner is closed, or the execution failed.
+        """
+        self.run(
+            {
+                spec.name: np.zeros([1 if isinstance(size, str) else size for size in spec.shape], spec.dtype)
+                for spec in self.signature.inputs
+            }
+        )
+
+    def close(self) -> None:
+        """Refuse new runs, wait for those in progress, and release the device; again does nothing."""
+        with self._state:
+            self._closed = True
+            self._state.wait_for(lambda: self._num_running == 0)
+            if not self._released:
+                self._released = True
+                self._release()
+
+    @abstractmethod
+    def _execute(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs of a feed that fits the signature, into new arrays.
+
+        Raises:
+            BackendError: The execution failed.
+        """
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Free what the backend holds; called once, when nothing runs."""
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        with self._state:
+            if self._closed:
+                raise BackendError(f"the runner is closed ({self.description}); open the bundle again")
+            self._num_running += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._num_running -= 1
+                self._state.notify_all()

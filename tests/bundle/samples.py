@@ -1,0 +1,98 @@
+"""Small bundles for the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pargo_export.bundle import (
+    BundleTransaction,
+    CheckpointSource,
+    Evidence,
+    FileRecord,
+    Limits,
+    Manifest,
+    StageEvidence,
+    Variant,
+)
+from pargo_export.config import ModelConfig, ProjectorConfig, VisionConfig
+from pargo_export.preprocessing import PreprocessSpec
+from pargo_export.signature import Signature, TensorSpec
+
+MODEL = ModelConfig(
+    vision=VisionConfig(image_size=28, width=8, num_layers=1, head_width=4, hidden_width=16),
+    projector=ProjectorConfig(kind="linear", encoder_width=8, llm_hidden_size=16),
+)
+SHA256 = "0123456789abcdef" * 4
+
+
+def make_variant(name: str = "fp32", **changes) -> Variant:
+    """Return a variant whose graph is `onnx/<name>.onnx`."""
+    values = {
+        "name": name,
+        "precision": "float32",
+        "component": "all",
+        "graph": f"onnx/{name}.onnx",
+        "attention": "fused",
+        "target": "cpu",
+        "opset": 20,
+        "input": "float",
+        "max_batch": 4,
+        "rewrites": ("merge_qkv",),
+        "signature": Signature(
+            inputs=(TensorSpec(name="pixels", dtype="float32", shape=("batch", 3, 28, 28)),),
+            outputs=(TensorSpec(name="visual_tokens", dtype="float32", shape=("batch", 1, 16)),),
+        ),
+        "evidence": Evidence(
+            stages=(
+                StageEvidence(
+                    stage="visual_tokens",
+                    batch=1,
+                    source="noise",
+                    max_abs=1e-6,
+                    cosine=1.0,
+                    reference_std=0.5,
+                ),
+            ),
+            limits=Limits(max_abs=1e-4),
+            passed=True,
+            reference="PyTorch float32",
+        ),
+        "recipe_sha256": SHA256,
+    }
+    return Variant(**(values | changes))
+
+
+def make_manifest(files: dict[str, FileRecord] | None = None, **changes) -> Manifest:
+    """Return a manifest that lists `files`."""
+    values = {
+        "model": MODEL,
+        "preprocessing": PreprocessSpec(height=28, width=28),
+        "source": CheckpointSource(
+            files=("sample.pt",),
+            sha256=SHA256,
+            dtypes=("bfloat16",),
+            num_parameters=123,
+            ignored={"language model": 291},
+        ),
+        "files": files or {},
+        "tools": {"torch": "2.9.0"},
+    }
+    return Manifest(**(values | changes))
+
+
+def write_bundle(path: Path, contents: dict[str, bytes], **changes) -> Manifest:
+    """Commit a manifest with exactly the files `contents`."""
+    with BundleTransaction(path) as transaction:
+        for relative, content in contents.items():
+            transaction.stage(relative).write_bytes(content)
+        files = {relative: transaction.record(relative, stage="graph") for relative in contents}
+        manifest = make_manifest(files, **changes)
+        transaction.commit(manifest)
+    return manifest
+
+
+def files_below(path: Path) -> dict[str, bytes]:
+    """Every file below a directory, by relative path, with its content."""
+    return {
+        str(item.relative_to(path)): item.read_bytes() for item in sorted(path.rglob("*")) if item.is_file()
+    }

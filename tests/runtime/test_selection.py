@@ -1,0 +1,194 @@
+"""Which variant runs on which backend, and why the others do not."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import pytest
+
+from pargo_export.bundle import Bundle, Evidence, Limits
+from pargo_export.errors import BackendError, BundleError, IntegrityError
+from pargo_export.runtime import BACKENDS, Backend, Runner, RunnerOptions, Runtime, select
+from pargo_export.runtime.backends.onnxruntime import ONNXRUNTIME_CPU, ONNXRUNTIME_CUDA
+from pargo_export.runtime.selection import open_runner
+
+CPU = dataclasses.replace(ONNXRUNTIME_CPU, find_obstacle=lambda: None)
+GPU = dataclasses.replace(ONNXRUNTIME_CUDA, find_obstacle=lambda: None)
+NO_GPU = dataclasses.replace(ONNXRUNTIME_CUDA, find_obstacle=lambda: "no NVIDIA driver is installed")
+FAILED = Evidence(stages=(), limits=Limits(), passed=False, reference="PyTorch float32")
+
+
+@pytest.fixture
+def make_bundle(bundle_path):
+    """Return a function that gives the bundle other variants: all with the graph of fp32, with other records."""
+    bundle = Bundle.open(bundle_path)
+    template = bundle.variant("fp32")
+
+    def make(**changes: dict) -> Bundle:
+        variants = {
+            name: template.model_copy(update={"name": name, **fields}) for name, fields in changes.items()
+        }
+        return Bundle(bundle.path, bundle.manifest.model_copy(update={"variants": variants}))
+
+    return make
+
+
+def _best(bundle, backends, **options):
+    return str(select(bundle, backends=backends, **options).candidates[0])
+
+
+def test_real_bundle_opens_its_whole_float32_graph(bundle_path):
+    """Among whole, encoder, projector and uint8 graphs the whole one that takes every input is the default."""
+    with Runtime.open(bundle_path, backend="onnxruntime") as runtime:
+        assert (runtime.variant.name, runtime.backend) == ("fp32", "onnxruntime")
+
+
+def test_preferred_precision_depends_on_the_backend(make_bundle):
+    """A CPU computes float16 in float32, so float32 is the better choice there; a GPU prefers float16."""
+    bundle = make_bundle(
+        a16={"precision": "float16"},
+        b32={"precision": "float32"},
+        c16={"precision": "bfloat16"},
+        d8={"precision": "int8"},
+    )
+    assert _best(bundle, [CPU]) == "b32 on onnxruntime"
+    assert _best(bundle, [GPU, CPU]) == "a16 on onnxruntime-cuda"
+    assert _best(bundle, [NO_GPU, CPU]) == "b32 on onnxruntime"
+    assert _best(bundle, [GPU, CPU], backend="onnxruntime") == "b32 on onnxruntime"
+    assert _best(bundle, [GPU, CPU], variant="d8") == "d8 on onnxruntime-cuda"
+
+
+def test_variant_made_for_the_device_is_preferred(make_bundle):
+    """Among equal precisions the target decides, then the input, then the name."""
+    bundle = make_bundle(
+        a={"target": "orin"}, b={"target": "cpu", "input": "uint8"}, d={"target": "cpu"}, c={"target": "cpu"}
+    )
+    names = [choice.variant.name for choice in select(bundle, backends=[CPU]).candidates]
+    assert names == ["c", "d", "b", "a"]
+
+
+def test_component_is_never_exchanged(make_bundle):
+    """If the whole model cannot run, its encoder is not run in its place; alone in a bundle it is the default."""
+    bundle = make_bundle(whole={"precision": "bfloat16"}, part={"component": "encoder"})
+    assert select(bundle, backends=[CPU]).candidates == ()
+    assert _best(bundle, [CPU], variant="part") == "part on onnxruntime"
+    parts = make_bundle(p={"component": "projector"}, q={"component": "encoder"})
+    assert _best(parts, [CPU]) == "q on onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("precision", "reason"), [("bfloat16", "no bfloat16"), ("fp8", "float8"), ("int3", "not know")]
+)
+def test_precision_that_cannot_run_is_refused_with_the_reason(make_bundle, precision, reason):
+    """The refusal comes before anything is loaded."""
+    bundle = make_bundle(odd={"precision": precision})
+    with pytest.raises(
+        BackendError, match=rf"odd on onnxruntime: {precision} graphs do not run there: .*{reason}"
+    ):
+        Runtime.open(bundle, backend="onnxruntime")
+
+
+def test_every_refusal_is_reported(make_bundle):
+    """The error lists each backend and each variant with its own reason."""
+    bundle = make_bundle(a={"precision": "bfloat16"}, b={"precision": "fp8"})
+    with pytest.raises(BackendError) as caught:
+        open_runner(bundle, select(bundle, backends=[NO_GPU, CPU]), RunnerOptions())
+    text = str(caught.value)
+    for part in ("onnxruntime-cuda: no NVIDIA driver", "a on onnxruntime: bfloat16", "b on onnxruntime: fp8"):
+        assert part in text
+
+
+def test_failed_evidence_needs_a_name(make_bundle):
+    """A variant that failed its parity runs only when it is asked for by name."""
+    bundle = make_bundle(bad={"evidence": FAILED}, good={"precision": "int8"})
+    assert _best(bundle, [CPU]) == "good on onnxruntime"
+    assert "bad on onnxruntime: its parity" in select(bundle, backends=[CPU]).refusals[0]
+    assert _best(bundle, [CPU], variant="bad") == "bad on onnxruntime"
+
+
+def test_unknown_names_list_the_choices(bundle_path):
+    """A wrong backend or variant is answered with the right ones."""
+    with pytest.raises(
+        BackendError, match="unknown backend 'tpu'; choose one of auto, onnxruntime, onnxruntime-cuda"
+    ):
+        Runtime.open(bundle_path, backend="tpu")
+    with pytest.raises(BundleError, match="no variant 'fp4'; choose one of fp32, fp32-encoder"):
+        Runtime.open(bundle_path, variant="fp4")
+
+
+def test_bundle_without_variants_says_so(make_bundle):
+    """There is nothing to choose from."""
+    with pytest.raises(BundleError, match="no variants"):
+        select(make_bundle())
+
+
+def _failing(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+def test_automatic_choice_falls_back_and_says_so(bundle_path, caplog):
+    """If the best candidate does not open, the next one does, with a warning."""
+    broken = dataclasses.replace(GPU, open=_failing(BackendError("out of GPU memory")))
+    bundle = Bundle.open(bundle_path)
+    with caplog.at_level(logging.WARNING, "pargo_export.runtime"):
+        choice, runner = open_runner(
+            bundle, select(bundle, variant="fp32", backends=[broken, CPU]), RunnerOptions()
+        )
+    runner.close()
+    assert str(choice) == "fp32 on onnxruntime"
+    assert "fp32 on onnxruntime-cuda: out of GPU memory" in caplog.text
+
+
+class _RunnerThatCannotRun(Runner):
+    """Opens, but has no kernels for this GPU."""
+
+    closed = 0
+
+    def _execute(self, feed):
+        raise BackendError(f"no kernel image is available for {sorted(feed)}")
+
+    def _release(self):
+        type(self).closed += 1
+
+
+def test_warm_up_takes_part_in_the_choice(bundle_path):
+    """A backend that opens but fails its first run is closed and left for the next one; unless not warmed up."""
+    gpu = dataclasses.replace(
+        GPU, open=lambda _, variant, __: _RunnerThatCannotRun(variant.signature, "GPU 0")
+    )
+    bundle = Bundle.open(bundle_path)
+    selection = select(bundle, variant="fp32", backends=[gpu, CPU])
+    choice, runner = open_runner(bundle, selection, RunnerOptions())
+    runner.close()
+    assert (str(choice), _RunnerThatCannotRun.closed) == ("fp32 on onnxruntime", 1)
+    choice, _ = open_runner(bundle, selection, RunnerOptions(warmup=False))
+    assert str(choice) == "fp32 on onnxruntime-cuda"
+
+
+def test_integrity_is_no_reason_to_fall_back(bundle_path):
+    """A changed file is an error, not a reason to try another backend."""
+    broken = dataclasses.replace(GPU, open=_failing(IntegrityError("changed")))
+    bundle = Bundle.open(bundle_path)
+    with pytest.raises(IntegrityError, match="changed"):
+        open_runner(bundle, select(bundle, backends=[broken, CPU]), RunnerOptions())
+
+
+def test_variant_that_does_not_load_is_not_exchanged(make_bundle):
+    """On one backend a graph that fails is reported, with the refusals of the others, not replaced."""
+    broken = dataclasses.replace(CPU, open=_failing(BackendError("no such luck")))
+    bundle = make_bundle(a={}, b={})
+    with pytest.raises(
+        BackendError, match=r"(?s)onnxruntime-cuda: no NVIDIA.*a on onnxruntime: no such luck$"
+    ):
+        open_runner(bundle, select(bundle, backends=[NO_GPU, broken]), RunnerOptions())
+
+
+def test_backends_have_distinct_names():
+    """A name picks one backend, and `auto` picks none."""
+    names = [backend.name for backend in BACKENDS]
+    assert all(isinstance(backend, Backend) for backend in BACKENDS)
+    assert len({*names, "auto"}) == len(names) + 1
