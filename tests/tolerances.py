@@ -35,4 +35,15 @@ TOLERANCES = {
     "runtime-uint8-graph": Tolerance(
         5e-5, "normalisation folded into the patch weights, float32; measured 1.4e-5"
     ),
+    "rewrite-float64": Tolerance(1e-12, "float64 sums in another order (measured 9e-15); the smallest mistake costs 1e-5"),
+    "attention-half": Tolerance(
+        3e-2, "bfloat16 scores and weights of order 1, three significant digits (measured 1.0e-2)"
+    ),
+    "function-float32": Tolerance(1e-5, "float32 attention of a few dozen terms of order 1 (measured 1e-6)"),
+    "padded-norm-float64": Tolerance(
+        1e-9, "float64; taking padding * mean^2 out of the sum of squares cancels digits where the mean is 500 deviations"
+    ),
+    "padded-norm-float32": Tolerance(5e-6, "float32 statistics over 2730 channels (measured 1e-6)"),
+    "padded-norm-half": Tolerance(6e-2, "bfloat16 output of order 3 and its gain (measured 2e-2)"),
+    "float16-model": Tolerance(5e-2, "float16 weights and activations of a small random model (measured 1.2e-2)"),
 }

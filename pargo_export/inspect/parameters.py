@@ -42,9 +42,7 @@ def _projector(projector: ProjectorConfig) -> dict[str, int]:
     if not projector.has_queries:
         first = _linear(projector.encoder_width * projector.tokens_per_group, tokens)
         return {"llm_projection": first if projector.kind == "linear" else first + _linear(tokens, tokens)}
-    counts = {
-        "query_embedding": width * (projector.num_query_tokens + projector.max_position_embeddings + 2)
-    }
+    counts = {"query_embedding": width * (projector.num_query_tokens + projector.max_position_embeddings + 2)}
     self_attention = 4 * _linear(width, width) + 2 * width
     cross_attention = 2 * _linear(width, width) + 2 * _linear(projector.encoder_width, width) + 2 * width
     inner = projector.intermediate_size

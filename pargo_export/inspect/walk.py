@@ -126,7 +126,9 @@ def _add_cross_attention(
     tally.product(sequences * queries, width, width)
     is_read = layer == 0 or not form.has("merge-cross-kv")
     tally.product(batch * tokens, projector.encoder_width, width, is_input_read=is_read)
-    tally.product(batch * tokens, projector.encoder_width, width, is_input_read=not form.has("merge-cross-kv"))
+    tally.product(
+        batch * tokens, projector.encoder_width, width, is_input_read=not form.has("merge-cross-kv")
+    )
     if form.attention == "dense":
         pairs = queries * tokens
     else:  # a partial token sees its window, all windows together are the image once

@@ -216,19 +216,3 @@ def test_failed_commit_after_the_decision_says_so(bundle, monkeypatch):
         with pytest.raises(BundleError, match=r"free space there.*The change is recorded"):
             change.commit(make_manifest({"onnx/fp32.onnx": record}, variants={"fp32": make_variant()}))
     assert Bundle.open(bundle.path).check("onnx/fp32.onnx").read_bytes() == b"new"
-
-
-def test_lock_of_a_removed_file_is_noticed(bundle):
-    """A lock on a file that was removed meanwhile does not count."""
-    first, second = WriterLock(bundle.path), WriterLock(bundle.path)
-    first.acquire()
-    with pytest.raises(BundleLockedError):
-        second.acquire()
-    first.release()
-    first.release()  # harmless
-    assert not first.held
-    second.acquire()
-    assert second.held
-    with pytest.raises(BundleLockedError):
-        first.acquire()
-    second.release()

@@ -1,0 +1,1 @@
+"""One module a command; each has one `click.Command` called `command`."""

@@ -1,0 +1,89 @@
+"""Where commands print: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import click
+from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.status import Status
+
+__all__ = ["Reporter"]
+
+
+class Reporter:
+    """The output of one command; a context manager that takes the progress display down.
+
+    Args:
+        as_json: Print results as JSON.
+        verbose: Print each step on a line, with the time it took.
+        quiet: Show no progress.
+    """
+
+    def __init__(self, *, as_json: bool = False, verbose: bool = False, quiet: bool = False) -> None:
+        self._as_json, self._verbose, self._quiet = as_json, verbose, quiet
+        self._status: Status | None = None
+        self._current = ""
+        self._since = 0.0
+
+    @cached_property
+    def _out(self) -> Console:
+        from rich.console import Console
+
+        return Console(highlight=False)
+
+    @cached_property
+    def _err(self) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish_step()
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def step(self, text: str) -> None:
+        """Show what is being done: a spinner on a terminal, a line with --verbose, else nothing."""
+        self._finish_step()
+        self._current, self._since = text, time.perf_counter()
+        if self._quiet or self._verbose or not self._err.is_terminal:
+            return
+        if self._status is None:
+            self._status = self._err.status(text)
+            self._status.start()
+        else:
+            self._status.update(text)
+
+    def note(self, text: str) -> None:
+        """Print a line on standard error."""
+        self._err.print(text, markup=False, soft_wrap=True)
+
+    def error(self, text: str) -> None:
+        """Print an error: one red line."""
+        self._err.print(f"error: {text}", style="red", markup=False, soft_wrap=True)
+
+    def result(self, values: Any, render: Callable[[], Iterable[RenderableType]]) -> None:
+        """Print the result: `values` as JSON, or what `render` yields for people."""
+        self.__exit__()
+        if self._as_json:
+            click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+            return
+        for item in render():
+            self._out.print(item, markup=False)
+
+    def _finish_step(self) -> None:
+        if self._current and self._verbose and not self._quiet:
+            self.note(f"{time.perf_counter() - self._since:7.2f} s  {self._current}")
+        self._current = ""

@@ -1,0 +1,128 @@
+"""How a bundle looks on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TypeAlias
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from pargo_export.cli import layout
+from pargo_export.graph.check import summarize_evidence
+from pargo_export.inspect import BlockCost, CostTable, GraphSummary, Summary
+
+__all__ = ["render_summary"]
+
+Row: TypeAlias = tuple[str, ...]
+
+
+def render_summary(summary: Summary) -> Iterator[RenderableType]:
+    """Yield the parts of the description, from the model to its files."""
+    manifest = summary.manifest
+    yield f"{summary.path}, schema {manifest.schema_version}, written by pargo-export {manifest.written_by}"
+    yield layout.heading("Model")
+    yield layout.facts(_model(summary))
+    for graph in summary.graphs.values():
+        yield layout.heading(f"Variant {graph.variant.name}")
+        yield layout.facts(_variant(graph))
+    yield layout.heading(f"Cost of {summary.reference.batch} image(s): the reference, and each variant")
+    yield _cost_table(summary)
+    yield Text(
+        "  GFLOP: matrix products, a multiply-add is two. MB: weights and activations, each once.",
+        style="dim",
+    )
+    yield layout.heading("Files")
+    rows = [
+        (path, layout.size(record.size_bytes), record.sha256[:16], record.stage)
+        for path, record in sorted(manifest.files.items())
+    ]
+    yield layout.table(("file", "size", "sha256", "stage"), rows)
+
+
+def _model(summary: Summary) -> Iterator[tuple[str, str]]:
+    manifest, sizes = summary.manifest, summary.geometry
+    vision, projector, source = manifest.model.vision, manifest.model.projector, manifest.source
+    layers = f"{projector.num_layers} layers of {projector.hidden_size} channels, {projector.num_heads} heads"
+    if projector.kind == "pargo":
+        yield "projector", f"ParGo, {layers}"
+        tokens = f"{sizes.num_partial_tokens} partial tokens with windows of {sizes.window_size} image tokens"
+        yield "queries", f"{tokens}, {sizes.num_global_tokens} global tokens"
+    elif projector.has_queries:
+        yield "projector", f"Q-Former, {layers}, {sizes.num_global_tokens} global tokens"
+    else:
+        yield (
+            "projector",
+            f"{projector.kind}, {projector.tokens_per_group} image tokens make one visual token",
+        )
+    blocks = f"{vision.num_layers} blocks of {vision.width} channels, {vision.num_heads} heads"
+    yield "tower", f"EVA-02, {blocks}, SwiGLU {vision.hidden_width}, patches of {vision.patch_size}"
+    height, width = sizes.input_height, sizes.input_width
+    grid = f"{manifest.model.tile_rows} x {manifest.model.tile_columns} tiles"
+    yield "image", f"{height} x {width} pixels, {grid}, {sizes.num_image_tokens} image tokens"
+    yield "visual tokens", f"{sizes.num_visual_tokens} of {projector.llm_hidden_size} channels"
+    yield "preprocessing", manifest.preprocessing.mode
+    files = ", ".join(source.files) or "a model in memory"
+    yield (
+        "checkpoint",
+        f"{files}, {layout.count(source.num_parameters)} parameters, {', '.join(source.dtypes)}",
+    )
+    yield "weights sha256", source.sha256
+    yield "left out", ", ".join(f"{name}: {number} tensors" for name, number in source.ignored.items())
+    yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
+
+
+def _variant(graph: GraphSummary) -> Iterator[tuple[str, str]]:
+    variant = graph.variant
+    form = f"opset {variant.opset}, {variant.precision}, attention {variant.attention}, for {variant.target}"
+    yield "graph", f"{variant.component}, {form}, {layout.size(graph.size_bytes)}"
+    yield "input", ", ".join(map(layout.tensor, variant.signature.inputs))
+    yield "output", ", ".join(map(layout.tensor, variant.signature.outputs))
+    if graph.nodes is None:
+        yield "nodes", f"not counted: {graph.problem}"
+    else:
+        kinds = ", ".join(f"{name} {number}" for name, number in graph.nodes.items())
+        yield "nodes", f"{sum(graph.nodes.values())}: {kinds}"
+    yield "rewrites", ", ".join(variant.rewrites)
+    evidence = variant.evidence
+    if evidence is None:
+        yield "parity", "not measured"
+    else:
+        yield "parity", f"{'passed' if evidence.passed else 'FAILED'}, {summarize_evidence(evidence)}"
+        yield "note", "; ".join(evidence.notes)
+
+
+def _cost_table(summary: Summary) -> RenderableType:
+    tables = {"reference": summary.reference}
+    tables.update({name: graph.cost for name, graph in summary.graphs.items()})
+    columns = ["block", "parameters"]
+    for name in tables:
+        columns += [f"{name}\nGFLOP", "\nMB"]
+    return layout.table(columns, _cost_rows(list(tables.values())))
+
+
+def _cost_rows(tables: list[CostTable]) -> Iterator[Row]:
+    """Yield a line for every run of blocks that cost the same in all tables, then the total."""
+    found = [{block.name: block for block in table.blocks} for table in tables]
+    lines = [(name, _cells(name, found)) for name in found[0]]
+    for cells, group in groupby(lines, key=lambda line: (line[0].rstrip("0123456789"), line[1])):
+        names = [name for name, _ in group]
+        label = names[0].replace("_", " ")
+        if len(names) > 1:
+            label = f"{label} to {names[-1].rpartition('_')[2]}, each"
+        yield (label, *cells[1])
+    totals = [{"total": table.total()} for table in tables]
+    yield ("total", *_cells("total", totals))
+
+
+def _cells(name: str, tables: list[dict[str, BlockCost]]) -> Row:
+    cells = [layout.count(tables[0][name].parameters)]
+    for table in tables:
+        block = table.get(name)
+        if block is None:
+            cells += ["", ""]
+        else:
+            moved = block.weight_bytes + block.activation_bytes
+            cells += [f"{block.flops / 1e9:.3g}", layout.megabytes(moved)]
+    return tuple(cells)

@@ -1,0 +1,90 @@
+"""What of pargo-export this machine can do, why not the rest, and what to install for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from pargo_export.bundle import Precision
+from pargo_export.doctor.gpu import Driver
+from pargo_export.doctor.packages import missing
+from pargo_export.runtime.backends import BACKENDS, Backend
+
+__all__ = ["Ability", "PrecisionSupport", "find_abilities"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# Compute capability from which NVIDIA GPUs multiply in a precision.
+_MIN_CAPABILITY = {"bfloat16": (8, 0), "fp8": (8, 9), "nvfp4": (10, 0)}
+
+
+@dataclass(frozen=True)
+class PrecisionSupport:
+    """Whether a backend runs graphs of one precision.
+
+    Attributes:
+        precision: The precision.
+        ok: Whether it runs them.
+        reason: Why not; empty if it does.
+    """
+
+    precision: str
+    ok: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One thing that pargo-export does.
+
+    Attributes:
+        name: `"export"`, or the name of a backend.
+        device: Where it runs.
+        ok: Whether it works here, as far as can be told without a graph.
+        reason: Why not and what to do about it; empty if it works.
+        precisions: What a backend runs; empty for `"export"`.
+    """
+
+    name: str
+    device: str
+    ok: bool
+    reason: str
+    precisions: tuple[PrecisionSupport, ...] = ()
+
+
+def find_abilities(driver: Driver, backends: Sequence[Backend] = BACKENDS) -> tuple[Ability, ...]:
+    """Return whether this machine can export, then what each backend can do, the preferred one first.
+
+    Args:
+        driver: The GPUs; backends run on the first one.
+        backends: The known backends.
+    """
+    lacking = missing("export")
+    reason = f"{', '.join(lacking)} missing: pip install 'pargo-export[export]'" if lacking else ""
+    export = Ability("export", "CPU", ok=not lacking, reason=reason)
+    return (export, *(_describe(backend, driver) for backend in backends))
+
+
+def _describe(backend: Backend, driver: Driver) -> Ability:
+    obstacle = backend.find_obstacle() or ""
+    return Ability(
+        name=backend.name,
+        device=backend.device,
+        ok=not obstacle,
+        reason=obstacle,
+        precisions=tuple(_support(backend, precision, driver) for precision in PRECISIONS),
+    )
+
+
+def _support(backend: Backend, precision: str, driver: Driver) -> PrecisionSupport:
+    if precision not in backend.precisions:
+        reason = backend.unsupported.get(precision, "this version does not know that precision")
+        return PrecisionSupport(precision, ok=False, reason=reason)
+    wanted = _MIN_CAPABILITY.get(precision, (0, 0))
+    if backend.device != "CPU" and driver.gpus:
+        gpu = driver.gpus[0]
+        if tuple(map(int, gpu.compute_capability.split("."))) < wanted:
+            least = ".".join(map(str, wanted))
+            reason = f"{gpu.name} has compute capability {gpu.compute_capability}, {precision} needs {least}"
+            return PrecisionSupport(precision, ok=False, reason=reason)
+    return PrecisionSupport(precision, ok=True, reason="")

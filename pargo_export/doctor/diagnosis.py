@@ -1,0 +1,54 @@
+"""Put together what the other modules find."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pargo_export._version import __version__
+from pargo_export.doctor.abilities import Ability, find_abilities
+from pargo_export.doctor.gpu import Driver, detect_driver
+from pargo_export.doctor.machine import Machine, detect_machine
+from pargo_export.doctor.packages import find_versions
+
+__all__ = ["Diagnosis", "diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """This machine, as pargo-export sees it.
+
+    Attributes:
+        version: Of pargo-export.
+        machine: The machine.
+        driver: The NVIDIA driver and its GPUs.
+        packages: Version by package; `None` where it is not installed.
+        abilities: Whether it can export, then its backends, the preferred one first.
+    """
+
+    version: str
+    machine: Machine
+    driver: Driver
+    packages: dict[str, str | None]
+    abilities: tuple[Ability, ...]
+
+    @property
+    def can_run(self) -> bool:
+        """Whether at least one backend works."""
+        return any(ability.ok and ability.precisions for ability in self.abilities)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the diagnosis in the types of JSON."""
+        return asdict(self) | {"can_run": self.can_run}
+
+
+def diagnose() -> Diagnosis:
+    """Look at this machine."""
+    driver = detect_driver()
+    return Diagnosis(
+        version=__version__,
+        machine=detect_machine(),
+        driver=driver,
+        packages=find_versions(),
+        abilities=find_abilities(driver),
+    )

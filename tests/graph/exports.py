@@ -1,0 +1,72 @@
+"""Exported graphs, and the reference beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from golden_cases import CASES, golden_model
+from numpy.typing import NDArray
+from rewrite.random_models import ODD_CONFIGS, random_config, random_model
+
+from pargo_export.bundle import Variant
+from pargo_export.graph.export import ExportResult
+from pargo_export.model.frontend import VisualFrontEnd
+
+__all__ = ["MICRO", "Exported", "run", "source_model"]
+
+MICRO = random_config(vision={"num_layers": 1}, num_layers=2, num_partial_tokens=18)
+
+
+def source_model(source: str) -> VisualFrontEnd:
+    """Return a fresh reference: a golden case, an odd configuration or `micro`, the smallest there is."""
+    if source in CASES:
+        return golden_model(source)
+    return random_model(MICRO if source == "micro" else ODD_CONFIGS[source])
+
+
+def run(graph: Path | bytes, values: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+    """Run a graph of one input on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    content = graph if isinstance(graph, bytes) else str(graph)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: values})
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One export; do not write to its files.
+
+    Attributes:
+        result: What `export_onnx` returned.
+        path: The graph file.
+    """
+
+    result: ExportResult
+    path: Path
+
+    @property
+    def variant(self) -> Variant:
+        """The variant in the bundle."""
+        return self.result.variant
+
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The graph, weights included."""
+        return onnx.load(self.path)
+
+    @cached_property
+    def operators(self) -> Counter[str]:
+        """Number of nodes by operator, functions not expanded."""
+        return Counter(node.op_type for node in self.model.graph.node)
+
+    def run(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Run it on the CPU."""
+        return run(self.path, values)[0]
