@@ -16,7 +16,7 @@ import torch
 
 from pargo_export.assets import PHOTOGRAPH
 from pargo_export.bundle import Bundle, BundleTransaction, Evidence, Manifest, Variant
-from pargo_export.errors import BundleError, ConfigError
+from pargo_export.errors import BundleError, ConfigError, IntegrityError
 from pargo_export.graph.boundaries import detach_boundaries, write_probe
 from pargo_export.graph.component import ComponentModule, boundary_names, component_signature
 from pargo_export.graph.naming import name_by_module
@@ -98,12 +98,12 @@ def export_onnx(
 
     with BundleTransaction(bundle_dir) as transaction:
         manifest = _base_manifest(transaction.previous, model, spec, digest, force=force)
+        graph = f"onnx/{options.variant_name}.onnx"
         existing = manifest.variants.get(options.variant_name)
         if existing is not None and existing.recipe_sha256 == recipe and not force:
-            bundle = Bundle.open(bundle_dir)
-            bundle.check(existing.graph)
-            return ExportResult(bundle, existing, reused=True)
-        graph = f"onnx/{options.variant_name}.onnx"
+            bundle = _open_if_intact(bundle_dir, _files_of(graph, manifest))
+            if bundle is not None:
+                return ExportResult(bundle, existing, reused=True)
         cases = _cases(model, options, spec, photographs, progress)
         files, evidence, results = _make_graph(
             model, options, rewrites, cases, path=transaction.stage(graph), progress=progress
@@ -126,12 +126,28 @@ def export_onnx(
             evidence=evidence,
             recipe_sha256=recipe,
         )
-        stale = [name for name in (graph, f"{graph}.data") if name in manifest.files and name not in records]
+        stale = [name for name in _files_of(graph, manifest) if name not in records]
         progress("writing the bundle")
         transaction.commit(
             manifest.merged(variants=[variant], files=records, tools=tool_versions(), without=stale)
         )
     return ExportResult(Bundle.open(bundle_dir), variant, reused=False, rewrites=tuple(results))
+
+
+def _files_of(graph: str, manifest: Manifest) -> list[str]:
+    """The files of a graph that the manifest lists: itself and its weights."""
+    return [name for name in (graph, f"{graph}.data") if name in manifest.files]
+
+
+def _open_if_intact(bundle_dir: str | os.PathLike[str], names: list[str]) -> Bundle | None:
+    """Open the bundle if these files are what the manifest says; a damaged one is made again."""
+    try:
+        bundle = Bundle.open(bundle_dir)
+        for name in names:
+            bundle.check(name)
+    except IntegrityError:
+        return None
+    return bundle
 
 
 def _with_overrides(options: ExportOptions, overrides: dict[str, Any]) -> ExportOptions:
