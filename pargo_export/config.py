@@ -164,8 +164,12 @@ class ProjectorConfig(Record):
                 f"max_position_embeddings {self.max_position_embeddings} is less than the "
                 f"{self.num_query_tokens} query tokens"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_windows(self) -> Self:
         windows = self.partial_attention_windows
-        if windows is not None:
+        if self.has_queries and windows is not None:
             if len(windows) != self.num_layers:
                 raise ValueError(f"partial_attention_windows has {len(windows)} entries for {self.num_layers} layers")
             even = [window for window in windows if window is not None and window % 2 == 0]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
-from golden_cases import CASES, PARGO_CASES, QUERY_CASES, GoldenCase, golden_case
+from golden_cases import CASES, PARGO_CASES, QUERY_CASES, GoldenCase, golden_case, golden_model
+
+from pargo_export.graph import save
+from pargo_export.graph.export import export_onnx
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -29,3 +35,25 @@ def query_case(request: pytest.FixtureRequest) -> GoldenCase:
 def pargo_case(request: pytest.FixtureRequest) -> GoldenCase:
     """Every golden case with partial tokens in turn."""
     return golden_case(request.param)
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the golden case `pargo_w2` with the variants fp32, bf16 and external; do not write to it.
+
+    `external` is the projector alone, with its weights in a file of their own.
+    """
+    path = tmp_path_factory.mktemp("exported") / "bundle"
+    model = golden_model("pargo_w2")
+    export_onnx(model, path, max_batch=4)
+    export_onnx(model, path, max_batch=2, precision="bf16", target="cuda")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
+        export_onnx(model, path, max_batch=2, component="projector", attention="dense", name="external")
+    return path
+
+
+@pytest.fixture
+def bundle_to_edit(exported_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of `exported_bundle`, to be tampered with."""
+    return Path(shutil.copytree(exported_bundle, tmp_path / "edited"))

@@ -35,15 +35,33 @@ TOLERANCES = {
     "runtime-uint8-graph": Tolerance(
         5e-5, "normalisation folded into the patch weights, float32; measured 1.4e-5"
     ),
-    "rewrite-float64": Tolerance(1e-12, "float64 sums in another order (measured 9e-15); the smallest mistake costs 1e-5"),
+    "rewrite-float64": Tolerance(
+        1e-12, "float64 sums in another order (measured 9e-15); the smallest mistake costs 1e-5"
+    ),
     "attention-half": Tolerance(
         3e-2, "bfloat16 scores and weights of order 1, three significant digits (measured 1.0e-2)"
     ),
     "function-float32": Tolerance(1e-5, "float32 attention of a few dozen terms of order 1 (measured 1e-6)"),
     "padded-norm-float64": Tolerance(
-        1e-9, "float64; taking padding * mean^2 out of the sum of squares cancels digits where the mean is 500 deviations"
+        1e-9,
+        "float64; taking padding * mean^2 out of the sum of squares cancels digits where the mean is 500 deviations",
     ),
     "padded-norm-float32": Tolerance(5e-6, "float32 statistics over 2730 channels (measured 1e-6)"),
     "padded-norm-half": Tolerance(6e-2, "bfloat16 output of order 3 and its gain (measured 2e-2)"),
-    "float16-model": Tolerance(5e-2, "float16 weights and activations of a small random model (measured 1.2e-2)"),
+    "float16-model": Tolerance(
+        5e-2, "float16 weights and activations of a small random model (measured 1.2e-2)"
+    ),
+    "export-fp32": Tolerance(
+        1e-4, "float32 sums in another order (measured 1.05e-5); the smallest mistake costs 4e-4"
+    ),
+    "export-fp32-direction": Tolerance(1e-6, "1 - cosine of a token, float32 (measured 2e-7)"),
+    "export-fp16": Tolerance(
+        5e-2, "float16 weights and activations (measured 1.2e-2); any wrong mask costs 0.25"
+    ),
+    "export-fp16-direction": Tolerance(1e-3, "1 - cosine of a token in float16 (measured 1e-5)"),
+    "export-bf16": Tolerance(
+        4e-1, "bfloat16 weights and activations, three digits less than float16 (measured 0.126)"
+    ),
+    "export-bf16-direction": Tolerance(1e-2, "1 - cosine of a token in bfloat16 (measured 9e-4)"),
+    "export-forms": Tolerance(3e-5, "two float32 graphs, each within 1.05e-5 of the reference"),
 }

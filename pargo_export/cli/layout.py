@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pargo_export.signature import TensorSpec
 
-__all__ = ["count", "facts", "heading", "mark", "megabytes", "size", "table", "tensor"]
+__all__ = ["count", "facts", "figure", "heading", "mark", "size", "table", "tensor"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -32,10 +32,13 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, num_left: int = 1) -> Table:
     """A table without lines: the first `num_left` columns to the left, numbers to the right."""
+    # The first column holds names, which are easier to read whole.
     found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="cyan")
     for index, column in enumerate(columns):
         title = f"  {column}" if index == 0 else column
-        found.add_column(title, justify="left" if index < num_left else "right", overflow="fold")
+        found.add_column(
+            title, justify="left" if index < num_left else "right", overflow="fold", no_wrap=index == 0
+        )
     for first, *rest in rows:
         found.add_row(f"  {first}", *rest)
     return found
@@ -59,9 +62,9 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.0f} {_UNITS[unit]}" if unit == 0 else f"{num_bytes:.3g} {_UNITS[unit]}"
 
 
-def megabytes(num_bytes: int) -> str:
-    """`12.3`, for columns of a table."""
-    return f"{num_bytes / 1e6:,.3g}" if num_bytes < 1e8 else f"{num_bytes / 1e6:,.0f}"
+def figure(number: float) -> str:
+    """Three significant digits, or all before the decimal point: `0.0123`, `12.3`, `1,234`."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def tensor(spec: TensorSpec) -> str:

@@ -80,7 +80,16 @@ class Reporter:
         if self._as_json:
             click.echo(json.dumps(values, indent=2, ensure_ascii=False))
             return
-        for item in render():
+        if self._out.is_terminal:
+            self._print(render())
+            return
+        with self._out.capture() as captured:
+            self._print(render())
+        for line in captured.get().splitlines():
+            click.echo(line.rstrip())  # tables are padded to the full width
+
+    def _print(self, items: Iterable[RenderableType]) -> None:
+        for item in items:
             self._out.print(item, markup=False)
 
     def _finish_step(self) -> None:

@@ -18,21 +18,24 @@ __all__ = ["render_summary"]
 Row: TypeAlias = tuple[str, ...]
 
 
-def render_summary(summary: Summary) -> Iterator[RenderableType]:
-    """Yield the parts of the description, from the model to its files."""
+def render_summary(summary: Summary, variant: str | None = None) -> Iterator[RenderableType]:
+    """Yield the parts of the description, from the model to its files.
+
+    Args:
+        summary: The bundle.
+        variant: Show this variant only; by default all, and the cost of the first one.
+    """
     manifest = summary.manifest
+    graphs = [graph for name, graph in summary.graphs.items() if variant in {None, name}]
     yield f"{summary.path}, schema {manifest.schema_version}, written by pargo-export {manifest.written_by}"
     yield layout.heading("Model")
     yield layout.facts(_model(summary))
-    for graph in summary.graphs.values():
+    for graph in graphs:
         yield layout.heading(f"Variant {graph.variant.name}")
         yield layout.facts(_variant(graph))
-    yield layout.heading(f"Cost of {summary.reference.batch} image(s): the reference, and each variant")
-    yield _cost_table(summary)
-    yield Text(
-        "  GFLOP: matrix products, a multiply-add is two. MB: weights and activations, each once.",
-        style="dim",
-    )
+    yield layout.heading(f"Cost of a run, batch {summary.reference.batch}")
+    yield _cost_table(summary.reference, graphs[0] if graphs else None)
+    yield Text("  GFLOP: matrix products, multiply-add = 2. MB: weights and activations, once.", style="dim")
     yield layout.heading("Files")
     rows = [
         (path, layout.size(record.size_bytes), record.sha256[:16], record.stage)
@@ -68,7 +71,7 @@ def _model(summary: Summary) -> Iterator[tuple[str, str]]:
         "checkpoint",
         f"{files}, {layout.count(source.num_parameters)} parameters, {', '.join(source.dtypes)}",
     )
-    yield "weights sha256", source.sha256
+    yield "weights", f"sha256 {source.sha256[:16]}"
     yield "left out", ", ".join(f"{name}: {number} tensors" for name, number in source.ignored.items())
     yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
 
@@ -84,6 +87,9 @@ def _variant(graph: GraphSummary) -> Iterator[tuple[str, str]]:
     else:
         kinds = ", ".join(f"{name} {number}" for name, number in graph.nodes.items())
         yield "nodes", f"{sum(graph.nodes.values())}: {kinds}"
+    total = graph.cost.total()
+    moved = layout.size(total.weight_bytes + total.activation_bytes)
+    yield "cost", f"{layout.figure(total.flops / 1e9)} GFLOP, {moved} moved, batch {graph.cost.batch}"
     yield "rewrites", ", ".join(variant.rewrites)
     evidence = variant.evidence
     if evidence is None:
@@ -93,9 +99,11 @@ def _variant(graph: GraphSummary) -> Iterator[tuple[str, str]]:
         yield "note", "; ".join(evidence.notes)
 
 
-def _cost_table(summary: Summary) -> RenderableType:
-    tables = {"reference": summary.reference}
-    tables.update({name: graph.cost for name, graph in summary.graphs.items()})
+def _cost_table(reference: CostTable, graph: GraphSummary | None) -> RenderableType:
+    """Lay the reference beside one variant."""
+    tables = {"reference": reference}
+    if graph is not None:
+        tables[graph.variant.name] = graph.cost
     columns = ["block", "parameters"]
     for name in tables:
         columns += [f"{name}\nGFLOP", "\nMB"]
@@ -110,7 +118,7 @@ def _cost_rows(tables: list[CostTable]) -> Iterator[Row]:
         names = [name for name, _ in group]
         label = names[0].replace("_", " ")
         if len(names) > 1:
-            label = f"{label} to {names[-1].rpartition('_')[2]}, each"
+            label = f"{label}-{names[-1].rpartition('_')[2]}, each"
         yield (label, *cells[1])
     totals = [{"total": table.total()} for table in tables]
     yield ("total", *_cells("total", totals))
@@ -124,5 +132,5 @@ def _cells(name: str, tables: list[dict[str, BlockCost]]) -> Row:
             cells += ["", ""]
         else:
             moved = block.weight_bytes + block.activation_bytes
-            cells += [f"{block.flops / 1e9:.3g}", layout.megabytes(moved)]
+            cells += [layout.figure(block.flops / 1e9), layout.figure(moved / 1e6)]
     return tuple(cells)

@@ -163,7 +163,7 @@ def _select(options: ExportOptions, spec: PreprocessSpec) -> list[Rewrite]:
         options.target,
         only=options.rewrites,
         without=options.without_rewrites,
-        whole_model=options.component == "all",
+        component=options.component,
     )
     if options.input_kind == "uint8":
         rewrites.insert(0, fold_normalization(spec.mean, spec.std))

@@ -12,7 +12,6 @@ from pargo_export.bundle import CheckpointSource, recipe_sha256
 from pargo_export.config import ModelConfig
 from pargo_export.graph.options import ExportOptions
 from pargo_export.model.frontend import VisualFrontEnd
-from pargo_export.model.loading import report_of
 from pargo_export.preprocessing import PreprocessSpec
 
 __all__ = ["checkpoint_source", "export_recipe", "tool_versions", "weights_sha256"]
@@ -37,7 +36,7 @@ def tool_versions() -> dict[str, str]:
 
 def checkpoint_source(model: VisualFrontEnd, digest: str) -> CheckpointSource:
     """Describe the checkpoint for the manifest; a model made in memory names no files."""
-    report = report_of(model)
+    report = model.report
     if report is None:
         dtypes = tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in model.parameters()}))
         return CheckpointSource(

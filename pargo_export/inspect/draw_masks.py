@@ -21,7 +21,8 @@ __all__ = ["draw_masks", "mask_text"]
 
 Mask = NDArray[np.bool_]
 
-ALL, SOME, NONE = "█▒·"  # a block that is seen, partly seen, not seen
+ALL, SOME, NONE = "█▒·"
+_LEGEND = {ALL: "seen", SOME: "partly seen", NONE: "not seen"}
 _MAX_LINES = 20
 _MARGIN = 18  # "partial 276-287  " and one column to spare
 
@@ -48,8 +49,9 @@ def mask_text(config: ModelConfig, *, width: int = 80) -> str:
         title = f"{name}: {keep.shape[0]} query tokens x {keep.shape[1]} {what}, {keep.mean():.1%} kept"
         rows = (projector.num_partial_tokens, projector.num_global_tokens)
         drawings.append(f"{title}\n" + "\n".join(_draw_text(keep, rows, columns, width - _MARGIN)))
-    drawings.append(f"{ALL} sees all of the block   {SOME} sees some of it   {NONE} sees nothing")
-    return "\n\n".join(drawings)
+    text = "\n\n".join(drawings)
+    legend = [f"{symbol} {meaning}" for symbol, meaning in _LEGEND.items() if symbol in text]
+    return f"{text}\n\n{'   '.join(legend)}"
 
 
 def draw_masks(config: ModelConfig) -> Image.Image | None:

@@ -8,6 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
+from pargo_export.checkpoint.report import CheckpointReport
 from pargo_export.config import ModelConfig
 from pargo_export.errors import InputError
 from pargo_export.model.projector import build_projector
@@ -61,7 +62,10 @@ class VisualFrontEnd(nn.Module):
 
     Attributes:
         config: What was built.
+        report: What `load_checkpoint` read and left out; `None` for a model that came from no checkpoint.
     """
+
+    report: CheckpointReport | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -10,7 +10,6 @@ from torch import Tensor
 from pargo_export.checkpoint.config_file import ConfigSource
 from pargo_export.checkpoint.key_mapping import DerivedKind, official_name
 from pargo_export.checkpoint.reader import OpenedCheckpoint, open_checkpoint
-from pargo_export.checkpoint.report import CheckpointReport
 from pargo_export.checkpoint.source import StoredTensor
 from pargo_export.checkpoint.values import read_tensor
 from pargo_export.config import ModelConfig
@@ -18,7 +17,7 @@ from pargo_export.errors import StateDictError
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import RotaryEmbedding, rotary_tables
 
-__all__ = ["expected_buffer", "load_checkpoint", "report_of"]
+__all__ = ["expected_buffer", "load_checkpoint"]
 
 # Stored tables differ from computed ones by the rounding of their dtype (values up to 1) and of float32 angles.
 _BUFFER_TOLERANCE = {"float64": 1e-5, "float32": 1e-5, "float16": 1e-3, "bfloat16": 8e-3}
@@ -43,7 +42,7 @@ def load_checkpoint(
         vision_checkpoint: An EVA-CLIP checkpoint that holds the tower, if `path` does not.
 
     Returns:
-        The model. `report_of(model)` says what was read and what was left out.
+        The model. Its `report` says what was read and what was left out.
 
     Raises:
         UnsafeCheckpointError: Reading a file would execute code.
@@ -59,14 +58,8 @@ def load_checkpoint(
     loaded = opened.load()
     model.load_state_dict(loaded.state_dict, strict=True, assign=True)
     _compute_buffers(model)
-    model.report = loaded.report  # type: ignore[assignment]
+    model.report = loaded.report
     return model.eval().requires_grad_(requires_grad=False)
-
-
-def report_of(model: VisualFrontEnd) -> CheckpointReport | None:
-    """Return what `load_checkpoint` read; `None` for a model that came from no checkpoint."""
-    report = getattr(model, "report", None)
-    return report if isinstance(report, CheckpointReport) else None
 
 
 def expected_buffer(kind: DerivedKind, config: ModelConfig) -> Tensor:

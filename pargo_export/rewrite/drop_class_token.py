@@ -53,4 +53,5 @@ DROP_CLASS_TOKEN = Rewrite(
     summary="drop the class token inside the last tower block",
     why_exact="after its key and value have been read nothing depends on it",
     apply=_apply,
+    acts_on="encoder",
 )

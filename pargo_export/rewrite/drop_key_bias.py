@@ -23,4 +23,5 @@ DROP_KEY_BIAS = Rewrite(
     summary="drop the key bias of the query layers",
     why_exact="it adds the same number to all scores of a query, which softmax ignores",
     apply=_apply,
+    acts_on="projector",
 )

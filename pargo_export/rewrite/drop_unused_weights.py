@@ -27,4 +27,5 @@ DROP_UNUSED_WEIGHTS = Rewrite(
     summary="drop the tower's final norm and CLIP head, and position rows past the last query",
     why_exact="the projector path never reads them",
     apply=_apply,
+    acts_on="both",
 )

@@ -44,4 +44,5 @@ FOLD_CLASS_TOKEN = Rewrite(
     summary="fold the class token into the position table",
     why_exact="both are added before anything reads them",
     apply=_apply,
+    acts_on="encoder",
 )

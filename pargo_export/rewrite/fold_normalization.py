@@ -56,4 +56,5 @@ def fold_normalization(mean: Sequence[float], std: Sequence[float]) -> Rewrite:
         summary="fold image normalisation into the patch convolution; the graph takes uint8 pixels",
         why_exact="normalisation is affine per channel and the convolution has no padding",
         apply=apply,
+        acts_on="encoder",
     )

@@ -51,5 +51,5 @@ FOLD_OUTPUT_NORM = Rewrite(
     summary="fold the affine part of ln_vision into the projections that read the image features",
     why_exact="an affine map followed by a linear map is one affine map",
     apply=_apply,
-    crosses_components=True,
+    acts_on="whole",
 )

@@ -52,4 +52,5 @@ FOLD_SOFTMAX_SCALE = Rewrite(
     summary="multiply the query projections by the softmax scale",
     why_exact="the scores are linear in the query, and rotary positions are linear too",
     apply=_apply,
+    acts_on="both",
 )

@@ -29,4 +29,5 @@ FOLD_VALUE_BIAS = Rewrite(
     summary="fold the value bias of the query layers into the output projection",
     why_exact="attention weights sum to one",
     apply=_apply,
+    acts_on="projector",
 )

@@ -68,4 +68,5 @@ HALF_ROTATION_ROPE = Rewrite(
     summary="rotate halves of a head instead of interleaved pairs, by permuting the q/k weights",
     why_exact="a dot product does not depend on the order of its terms",
     apply=_apply,
+    acts_on="encoder",
 )

@@ -57,4 +57,5 @@ MERGE_CROSS_KV = Rewrite(
     summary="one projection of the image features to the keys and values of all query layers",
     why_exact="the rows of a matrix product are independent, and all layers read the same features",
     apply=_apply,
+    acts_on="projector",
 )

@@ -51,4 +51,5 @@ MERGE_QKV = Rewrite(
     summary="one projection for query, key and value of each self-attention",
     why_exact="the rows of a matrix product are independent",
     apply=_apply,
+    acts_on="both",
 )

@@ -38,4 +38,5 @@ MERGE_SWIGLU = Rewrite(
     summary="one projection for gate and value of the SwiGLU",
     why_exact="the rows of a matrix product are independent",
     apply=_apply,
+    acts_on="encoder",
 )

@@ -72,4 +72,5 @@ PAD_SWIGLU = Rewrite(
     summary=f"zero-pad the SwiGLU hidden width to a multiple of {ALIGNMENT}, statistics over the true width",
     why_exact="padded channels are zero, and the LayerNorm statistics leave them out",
     apply=_apply,
+    acts_on="encoder",
 )

@@ -51,4 +51,5 @@ PRECOMPUTE_FIRST_LAYER = Rewrite(
     summary="compute the first query layer up to its cross-attention queries at export",
     why_exact="it depends on learned constants only",
     apply=_apply,
+    acts_on="projector",
 )

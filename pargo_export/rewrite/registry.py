@@ -62,7 +62,7 @@ def select_rewrites(
     *,
     only: tuple[str, ...] | None = None,
     without: tuple[str, ...] = (),
-    whole_model: bool = True,
+    component: Literal["all", "encoder", "projector"] = "all",
 ) -> list[Rewrite]:
     """Return the rewrites to run, in order.
 
@@ -70,7 +70,7 @@ def select_rewrites(
         target: Whose list to start from.
         only: Run these instead of the target's list.
         without: Leave these out.
-        whole_model: False when tower or projector is exported alone.
+        component: What is exported; rewrites that do nothing for it are left out.
 
     Raises:
         ConfigError: A name is unknown.
@@ -82,5 +82,5 @@ def select_rewrites(
     return [
         rewrite
         for name, rewrite in REWRITES.items()
-        if name in wanted and (whole_model or not rewrite.crosses_components)
+        if name in wanted and (component == "all" or rewrite.acts_on in ("both", component))
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +43,15 @@ class Rewrite:
         summary: What it does, in one line.
         why_exact: Why the function computed stays the same.
         apply: Changes the module and returns the number of places it changed.
-        crosses_components: Moves work between tower and projector, so that neither can be exported alone.
+        acts_on: The component whose graph it changes; `whole` moves work between the two, so that neither
+            can be exported alone.
     """
 
     name: str
     summary: str
     why_exact: str
     apply: Callable[[VisualFrontEnd], int]
-    crosses_components: bool = False
+    acts_on: Literal["encoder", "projector", "both", "whole"]
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,11 @@ def test_probe_reads_the_weights_file_of_the_graph(model, tmp_path):
     graph, probe = tmp_path / "graph.onnx", tmp_path / "graph.probe.onnx"
     ir.save(model, graph, external_data="graph.onnx.data", size_threshold_bytes=0)
     write_probe(graph, probe, holders)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph.onnx", "graph.onnx.data", "graph.probe.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "graph.onnx",
+        "graph.onnx.data",
+        "graph.probe.onnx",
+    ]
     assert np.array_equal(run(probe, np.ones((1, 2), np.float32))[0], [[1, 1]])
 
 

@@ -51,7 +51,9 @@ def test_every_value_is_rounded_as_pytorch_rounds(tmp_path):
     graph = save(tmp_path / "graph.onnx", nodes)
     emulate_bfloat16(graph)
     values = random_values(64, 4)
-    values[0] = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 3e38])  # ties to even, and near the largest
+    values[0] = torch.tensor(
+        [1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 3e38]
+    )  # ties to even, and near the largest
     found = run(graph, values.numpy())[0]
     assert np.array_equal(found, values.bfloat16().float().numpy())
     assert not np.array_equal(found, values.numpy())

@@ -138,15 +138,30 @@ def test_one_body_serves_different_attributes():
     """Heads, parts and scale are read from the node, not from the body."""
     parts = (6, 2, 18)
     nodes = [
-        ("PartialGlobalAttention", {"num_heads": 3, "num_partial": 6, "num_global": 2, "window": 3, "scale": 0.3}),
-        ("PartialGlobalAttention", {"num_heads": 5, "num_partial": 6, "num_global": 2, "window": 3, "scale": 2.0}),
-        ("PartialGlobalAttention", {"num_heads": 1, "num_partial": 3, "num_global": 5, "window": 6, "scale": 0.1}),
-        ("PartialGlobalAttention", {"num_heads": 15, "num_partial": 2, "num_global": 6, "window": 9, "scale": 1.0}),
+        (
+            "PartialGlobalAttention",
+            {"num_heads": 3, "num_partial": 6, "num_global": 2, "window": 3, "scale": 0.3},
+        ),
+        (
+            "PartialGlobalAttention",
+            {"num_heads": 5, "num_partial": 6, "num_global": 2, "window": 3, "scale": 2.0},
+        ),
+        (
+            "PartialGlobalAttention",
+            {"num_heads": 1, "num_partial": 3, "num_global": 5, "window": 6, "scale": 0.1},
+        ),
+        (
+            "PartialGlobalAttention",
+            {"num_heads": 15, "num_partial": 2, "num_global": 6, "window": 9, "scale": 1.0},
+        ),
     ]
     feed = random_feed(parts)
     for found, node in zip(run(function_model(nodes, parts=parts, scaled=True), feed), nodes, strict=True):
         assert_close(found, expected(node[0], feed, node[1]))
-    own = [("BlockDiagonalAttention", given | {"window": window}) for (_, given), window in zip(nodes, (0, 3, 1, 5), strict=True)]
+    own = [
+        ("BlockDiagonalAttention", given | {"window": window})
+        for (_, given), window in zip(nodes, (0, 3, 1, 5), strict=True)
+    ]
     feed = random_feed(parts, own=True)
     found = run(function_model(own, parts=parts, scaled=True, cascaded=True), feed)
     for output, node in zip(found, own, strict=True):
@@ -157,7 +172,10 @@ def test_one_body_serves_different_attributes():
 def test_every_supported_opset(opset):
     """Both bodies are valid and right under each operator set that can be asked for."""
     parts = (6, 2, 8)  # eight image tokens, so that one feed serves both
-    cross = ("PartialGlobalAttention", {"num_heads": 3, "num_partial": 2, "num_global": 6, "window": 4, "scale": 0.3})
+    cross = (
+        "PartialGlobalAttention",
+        {"num_heads": 3, "num_partial": 2, "num_global": 6, "window": 4, "scale": 0.3},
+    )
     own = ("BlockDiagonalAttention", attributes(parts, 3, 0.3))
     model = function_model([cross, own], parts=parts, scaled=True, cascaded=True, opset=opset)
     feed = random_feed(parts)

@@ -42,10 +42,24 @@ def named():
     table = constant("val_9", 2)
     top = scoped("Cast", [pixels], "", "front_end")
     outside = scoped("Cast", [top.outputs[0]], "")
-    first = scoped("Mul", [outside.outputs[0], parameter], "", "front_end", "front_end.tower", "front_end.tower.down")
-    second = scoped("MatMul", [first.outputs[0], transposed], "", "front_end", "front_end.tower", "front_end.tower.down")
-    third = scoped("MatMul", [second.outputs[0], transposed], "", "front_end", "front_end.tower", "front_end.tower.down")
-    split = scoped("Split", [third.outputs[0], table], "", "front_end", "front_end.tower", "front_end.tower.qkv", outputs=2)
+    first = scoped(
+        "Mul", [outside.outputs[0], parameter], "", "front_end", "front_end.tower", "front_end.tower.down"
+    )
+    second = scoped(
+        "MatMul", [first.outputs[0], transposed], "", "front_end", "front_end.tower", "front_end.tower.down"
+    )
+    third = scoped(
+        "MatMul", [second.outputs[0], transposed], "", "front_end", "front_end.tower", "front_end.tower.down"
+    )
+    split = scoped(
+        "Split",
+        [third.outputs[0], table],
+        "",
+        "front_end",
+        "front_end.tower",
+        "front_end.tower.qkv",
+        outputs=2,
+    )
     made = scoped("Reshape", [split.outputs[1], table], None)
     last = scoped(
         "Add",
@@ -53,7 +67,11 @@ def named():
         "",
         "front_end",
         "front_end.projector",
-        extra={"pkg.torch.onnx.stack_trace": "File /home/someone/model.py, line 3", "namespace": "x", "kept": "yes"},
+        extra={
+            "pkg.torch.onnx.stack_trace": "File /home/someone/model.py, line 3",
+            "namespace": "x",
+            "kept": "yes",
+        },
     )
     last.outputs[0].name = "visual_tokens"
     last.outputs[0].metadata_props["pkg.torch.export.graph_signature"] = "x"
@@ -86,7 +104,10 @@ def test_values_carry_the_names_of_their_nodes(named):
     nodes = list(named.graph)
     assert nodes[2].outputs[0].name == "tower.down/Mul"
     assert [value.name for value in nodes[5].outputs] == ["tower.qkv/Split.0", "tower.qkv/Split.1"]
-    assert [value.name for value in (*named.graph.inputs, *named.graph.outputs)] == ["pixel_values", "visual_tokens"]
+    assert [value.name for value in (*named.graph.inputs, *named.graph.outputs)] == [
+        "pixel_values",
+        "visual_tokens",
+    ]
 
 
 def test_weights_are_named_after_their_first_reader(named):
@@ -100,7 +121,13 @@ def test_weights_are_named_after_their_first_reader(named):
 
 def test_exporter_metadata_is_removed(named):
     """No stack trace or scope is left on nodes, values, graph or model; what others wrote is kept."""
-    holders = [named, named.graph, *named.graph.inputs, *named.graph.outputs, *named.graph.initializers.values()]
+    holders = [
+        named,
+        named.graph,
+        *named.graph.inputs,
+        *named.graph.outputs,
+        *named.graph.initializers.values(),
+    ]
     for node in named.graph:
         holders += [node, *node.outputs]
     left = {key for holder in holders for key in holder.metadata_props}

@@ -20,15 +20,13 @@ from pargo_export.graph.options import ExportOptions
 from pargo_export.graph.save import describe, save_graph
 
 
-def small_model(*, broken=False):
+def small_model():
     """Return a graph with a large and a small weight."""
     weight = numpy_helper.from_array(np.arange(4 * 300, dtype=np.float32).reshape(4, 300), "weight")
-    bias = numpy_helper.from_array(
-        np.ones(1, np.float32), "bias"
-    )
+    bias = numpy_helper.from_array(np.ones(1, np.float32), "bias")
     nodes = [
         helper.make_node("MatMul", ["pixel_values", "weight"], ["product"], name="first"),
-        helper.make_node("Add", ["product", "missing" if broken else "bias"], ["visual_tokens"], name="second"),
+        helper.make_node("Add", ["product", "bias"], ["visual_tokens"], name="second"),
     ]
     graph = helper.make_graph(
         nodes,

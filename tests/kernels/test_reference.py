@@ -82,7 +82,7 @@ def test_cross_attention_over_every_window_size(window, num_heads, dim, scale):
 @pytest.mark.parametrize(
     ("partial", "global_", "tokens"),
     [(6, 0, 18), (6, 1, 18), (1, 0, 5), (1, 1, 5), (11, 2, 11), (0, 1, 13), (0, 4, 13)],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_cross_attention_with_every_kind_of_query(partial, global_, tokens, query_batch, batch):
     """Either kind of query may be absent, and one query may serve a whole batch of images."""
@@ -99,7 +99,7 @@ def test_cross_attention_with_every_kind_of_query(partial, global_, tokens, quer
 @pytest.mark.parametrize("scale", [1.0, 0.35], ids=["unscaled", "scaled"])
 @pytest.mark.parametrize("window", [0, 1, 3, 5, 11, 13, 99], ids=lambda window: f"window{window}")
 @pytest.mark.parametrize(
-    ("partial", "global_"), [(7, 0), (7, 1), (7, 4), (1, 1), (0, 1), (0, 5)], ids=lambda value: str(value)
+    ("partial", "global_"), [(7, 0), (7, 1), (7, 4), (1, 1), (0, 1), (0, 5)], ids=str
 )
 def test_self_attention_with_every_window(partial, global_, window, scale):
     """Partial tokens see near partial tokens, global tokens all global tokens, neither the other kind."""
@@ -123,9 +123,7 @@ def test_self_attention_sees_all_partial_tokens_unless_told_otherwise():
     tokens = random_tokens(1, 9, 8)
     sizes = {"num_heads": 2, "num_partial": 7, "num_global": 2, "scale": 0.5}
     found = block_diagonal_attention(tokens, tokens, tokens, **sizes)
-    assert torch.equal(
-        found, block_diagonal_attention(tokens, tokens, tokens, **sizes, partial_window=0)
-    )
+    assert torch.equal(found, block_diagonal_attention(tokens, tokens, tokens, **sizes, partial_window=0))
     assert_close(found, masked_attention(tokens, tokens, tokens, self_keep(7, 2, 0), 2, 0.5))
 
 

@@ -11,7 +11,7 @@ from golden_cases import golden_case, golden_model
 
 from pargo_export.errors import StateDictError
 from pargo_export.model.frontend import VisualFrontEnd
-from pargo_export.model.loading import load_checkpoint, report_of
+from pargo_export.model.loading import load_checkpoint
 from pargo_export.model.tower import rotary_tables
 
 CASE = golden_case("pargo_w2")
@@ -32,9 +32,9 @@ def test_loaded_model_is_ready():
     for block in model.tower.blocks:
         assert torch.equal(block.attention.rope.cos, cosines)
         assert torch.equal(block.attention.rope.sin, sines)
-    assert report_of(model).num_tensors == len(model.state_dict())
-    assert report_of(VisualFrontEnd(model.config)) is None
-    assert report_of(copy.deepcopy(model)) == report_of(model)
+    assert model.report.num_tensors == len(model.state_dict())
+    assert VisualFrontEnd(model.config).report is None
+    assert copy.deepcopy(model).report == model.report
 
 
 def test_all_files_give_the_same_model(tmp_path):
@@ -131,7 +131,7 @@ def test_buffers_may_be_absent(tmp_path):
     tensors = {
         key: value for key, value in TENSORS.items() if "rope" not in key and "position_ids" not in key
     }
-    assert report_of(load(tmp_path, tensors)).num_buffers == 0
+    assert load(tmp_path, tensors).report.num_buffers == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

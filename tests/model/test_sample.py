@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from pargo_export.checkpoint.presets import PRESETS, preset
 from pargo_export.errors import CheckpointError, ConfigError
-from pargo_export.model.loading import load_checkpoint, report_of
+from pargo_export.model.loading import load_checkpoint
 from pargo_export.model.sample import sample_tensors, write_sample
 
 
@@ -65,7 +65,7 @@ def test_configuration_travels_with_the_file(tmp_path):
 
 def test_language_model_is_recognised(tmp_path):
     """The optional language model is reported as left out."""
-    report = report_of(load_checkpoint(write_sample(tmp_path / "sample.safetensors", llm=True)))
+    report = load_checkpoint(write_sample(tmp_path / "sample.safetensors", llm=True)).report
     assert [(group.name, group.num_tensors) for group in report.ignored] == [
         ("language model", 3),
         ("LoRA adapters of the language model", 2),

@@ -65,7 +65,9 @@ def assert_same_function(
 ) -> None:
     """Compare the state after every query layer and the visual tokens."""
     pairs = [("visual_tokens", found.visual_tokens, expected.visual_tokens)]
-    if len(expected.layers) > 1:  # the groups of `linear` and `mlp` are the image features, which may be folded
+    if (
+        len(expected.layers) > 1
+    ):  # the groups of `linear` and `mlp` are the image features, which may be folded
         states = zip(found.layers, expected.layers, strict=True)
         pairs += [(f"query_layer_{layer}", *both) for layer, both in enumerate(states)]
     for stage, left, right in pairs:

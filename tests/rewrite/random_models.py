@@ -89,6 +89,9 @@ ODD_CONFIGS: dict[str, ModelConfig] = {
     "linear_tiles_1x2": random_config(tiles=(1, 2), kind="linear", tokens_per_group=9),
     "mlp_tiles_2x1": random_config(tiles=(2, 1), kind="mlp", tokens_per_group=6),
     "one_block_one_layer": random_config(vision={"num_layers": 1}, num_layers=1),
+    "other_epsilons": random_config(
+        vision={"layer_norm_eps": 3e-2, "output_norm_eps": 2e-2}, layer_norm_eps=1e-2
+    ),
     "aligned_hidden_width": random_config(vision={"hidden_width": 64}),
     "hidden_width_above_a_multiple": random_config(vision={"hidden_width": 65}),
 }

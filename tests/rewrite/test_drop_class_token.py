@@ -37,7 +37,9 @@ def test_the_class_token_is_still_read_by_the_patches():
     deployed = deploy(case.model, DROP_CLASS_TOKEN)
     before = deployed.image_features(case.images)
     embedding = deployed.tower.embedding
-    embedding.class_token = nn.Parameter(embedding.class_token + torch.arange(embedding.class_token.shape[-1]))
+    embedding.class_token = nn.Parameter(
+        embedding.class_token + torch.arange(embedding.class_token.shape[-1])
+    )
     assert (deployed.image_features(case.images) - before).abs().max().item() > 1e-3
 
 

@@ -45,4 +45,4 @@ def test_what_is_left_only_normalises(name):
 
 def test_it_binds_tower_and_projector_together():
     """Neither can be exported alone after it."""
-    assert FOLD_OUTPUT_NORM.crosses_components
+    assert FOLD_OUTPUT_NORM.acts_on == "whole"

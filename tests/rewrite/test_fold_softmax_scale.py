@@ -51,4 +51,6 @@ def test_only_the_query_projections_change():
         assert (deployed[name] - weight * dim**-0.5).abs().max().item() <= TOLERANCES["rewrite-float64"].value
     assert len(changed) == 2 * COUNTS["pargo_w2"]
     assert all(".query." in name for name in changed)
-    assert torch.equal(model.tower.blocks[0].attention.qkv.key.weight, deployed["tower.blocks.0.attention.qkv.key.weight"])
+    assert torch.equal(
+        model.tower.blocks[0].attention.qkv.key.weight, deployed["tower.blocks.0.attention.qkv.key.weight"]
+    )

@@ -30,7 +30,11 @@ def test_constants_replace_the_computation(name):
     assert torch.equal(deployed.embedding.value, state)
     assert torch.equal(first.cross_attention.query.value, layer.cross_attention.query(state))
     assert deployed.embedding.value.shape[0] == 1
-    gone = ("projector.embedding.", "projector.layers.0.self_attention.", "projector.layers.0.cross_attention.query.")
+    gone = (
+        "projector.embedding.",
+        "projector.layers.0.self_attention.",
+        "projector.layers.0.cross_attention.query.",
+    )
     left = deploy(exact_case(name).model, PRECOMPUTE_FIRST_LAYER).state_dict()
     assert not [key for key in left if key.startswith(gone)]
 

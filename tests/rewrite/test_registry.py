@@ -47,7 +47,9 @@ def test_every_rewrite_file_is_registered():
     for path in sorted(folder.glob("*.py")):
         module = import_module(f"pargo_export.rewrite.{path.stem}")
         found = [value for value in vars(module).values() if isinstance(value, Rewrite)]
-        defined |= {rewrite.name: path.stem for rewrite in found if rewrite.name.replace("-", "_") == path.stem}
+        defined |= {
+            rewrite.name: path.stem for rewrite in found if rewrite.name.replace("-", "_") == path.stem
+        }
     assert sorted(defined) == sorted(REWRITES)
 
 
@@ -98,18 +100,22 @@ def test_without_takes_away():
     assert names(both) == ["merge-swiglu"]
 
 
-def test_components_of_their_own_keep_their_borders():
-    """With tower or projector alone nothing is moved across; all else stays."""
+def test_components_take_only_what_concerns_them():
+    """With tower or projector alone nothing is moved across, and the other's rewrites are left out."""
     for target in TARGETS:
-        whole, part = (names(select_rewrites(target, whole_model=whole)) for whole in (True, False))
-        assert part == [name for name in whole if name != "fold-output-norm"]
-    assert [name for name, rewrite in REWRITES.items() if rewrite.crosses_components] == ["fold-output-norm"]
-    assert select_rewrites("cpu", only=("fold-output-norm",), whole_model=False) == []
+        encoder, projector = (names(select_rewrites(target, component=part)) for part in ("encoder", "projector"))
+        assert set(encoder) | set(projector) == TARGET_REWRITES[target] - {"fold-output-norm"}
+        assert set(encoder) & set(projector) == {"drop-unused-weights", "fold-softmax-scale", "merge-qkv"}
+        assert "drop-key-bias" in projector
+        assert "half-rotation-rope" in encoder
+    assert select_rewrites("cpu", only=("fold-output-norm",), component="projector") == []
 
 
 @pytest.mark.parametrize("option", ["only", "without"])
 def test_unknown_names_are_refused(option):
     """The message lists all unknown and all known names."""
-    with pytest.raises(ConfigError, match=r"unknown rewrite fold-everything, merge_qkv; known: drop-unused") as info:
+    with pytest.raises(
+        ConfigError, match=r"unknown rewrite fold-everything, merge_qkv; known: drop-unused"
+    ) as info:
         select_rewrites("cpu", **{option: ("merge_qkv", "merge-qkv", "fold-everything")})
     assert all(name in str(info.value) for name in ORDER)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("doctor", cls=PargoCommand)
+@click.command("doctor", cls=PargoCommand, short_help="Show what this machine can run.")
 @pass_reporter
 def command(reporter: Reporter) -> bool:
     """Show this machine, what it can run now, and what to install for the rest.

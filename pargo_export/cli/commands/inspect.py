@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("inspect", cls=PargoCommand)
+@click.command("inspect", cls=PargoCommand, short_help="Show what is in a bundle.")
 @click.argument("bundle", type=FILE)
+@click.option("--variant", metavar="NAME", help="Show this graph; by default all, and the cost of the first.")
 @click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in the cost table."
 )
@@ -31,6 +32,7 @@ __all__ = ["command"]
 def command(
     reporter: Reporter,
     bundle: Path,
+    variant: str | None,
     batch: int,
     masks: bool,
     masks_png: Path | None,
@@ -38,11 +40,15 @@ def command(
     photo: Path | None,
 ) -> None:
     """Show what is in BUNDLE: model, graphs with their evidence, cost of a run, files; and draw the masks."""
+    from pargo_export import Bundle
     from pargo_export.assets import PHOTOGRAPH
     from pargo_export.cli.summary import render_summary
     from pargo_export.inspect import draw_masks, draw_windows, mask_text, summarize
 
-    summary = summarize(bundle, batch=batch)
+    opened = Bundle.open(bundle)
+    if variant is not None:
+        opened.variant(variant)  # says which there are
+    summary = summarize(opened, batch=batch)
     model = summary.manifest.model
     if masks_png is not None:
         _save(draw_masks(model), masks_png)
@@ -52,7 +58,7 @@ def command(
         drawing = mask_text(model)
         reporter.result({"masks": drawing.splitlines()}, lambda: [drawing])
     else:
-        reporter.result(summary.to_dict(), lambda: render_summary(summary))
+        reporter.result(summary.to_dict(), lambda: render_summary(summary, variant))
 
 
 def _save(picture: Image.Image | None, path: Path) -> None:

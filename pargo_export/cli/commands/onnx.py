@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("onnx", cls=PargoCommand)
+@click.command("onnx", cls=PargoCommand, short_help="Export a checkpoint to ONNX, verified.")
 @click.argument("checkpoint", type=arguments.FILE)
 @click.option(
     "-o", "--output", type=arguments.FILE, required=True, help="Bundle: a new directory, or one to extend."
@@ -31,7 +31,13 @@ __all__ = ["command"]
 @click.option(
     "--vision-checkpoint", type=arguments.FILE, help="EVA-CLIP checkpoint, if CHECKPOINT has no tower."
 )
-@click.option("--component", type=click.Choice(arguments.COMPONENTS), default="all", show_default=True)
+@click.option(
+    "--component",
+    type=click.Choice(arguments.COMPONENTS),
+    default="all",
+    show_default=True,
+    help="all: pixels to visual tokens; encoder: to image features; projector: from them.",
+)
 @click.option(
     "--attention",
     type=click.Choice(arguments.ATTENTIONS),
@@ -39,7 +45,13 @@ __all__ = ["command"]
     show_default=True,
     help="How the projector's attention is written; auto: what suits the target.",
 )
-@click.option("--precision", type=click.Choice(arguments.PRECISIONS), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(arguments.PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of weights and activations; LayerNorm statistics and softmax stay in float32.",
+)
 @click.option(
     "--target",
     type=click.Choice(arguments.TARGETS),
@@ -109,8 +121,7 @@ def command(
     """
     from pargo_export import ExportOptions, export_onnx, load_checkpoint
     from pargo_export.assets import PHOTOGRAPH
-    from pargo_export.model.loading import report_of
-
+    
     chosen = ExportOptions(**options)
     reporter.step("loading the checkpoint")
     model = load_checkpoint(checkpoint, config, vision_checkpoint)
@@ -119,7 +130,7 @@ def command(
     result = export_onnx(
         model, output, chosen, photographs=photos or (PHOTOGRAPH,), force=force, progress=reporter.step
     )
-    loaded = report_of(model)
+    loaded = model.report
     values = {
         "bundle": str(output),
         "variant": result.variant.model_dump(mode="json"),

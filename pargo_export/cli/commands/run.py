@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("run", cls=PargoCommand)
+@click.command("run", cls=PargoCommand, short_help="Encode pictures with a bundle.")
 @click.argument("bundle", type=FILE)
 @click.argument("images", type=FILE, nargs=-1, required=True)
 @click.option("-o", "--output", type=FILE, required=True, help="File to write: .safetensors or .npz.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("sample", cls=PargoCommand)
+@click.command("sample", cls=PargoCommand, short_help="Write a random checkpoint, for trials.")
 @click.option("-o", "--output", type=FILE, help="File to write: .safetensors, .pt, .pth or .bin.")
 @click.option(
     "--preset",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("verify", cls=PargoCommand)
+@click.command("verify", cls=PargoCommand, short_help="Check a bundle.")
 @click.argument("bundle", type=FILE)
 @click.option("--checkpoint", type=FILE, help="Compare with this checkpoint, and measure parity again.")
 @click.option("--config", help="Configuration of the checkpoint, as for `onnx`.")

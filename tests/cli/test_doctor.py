@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pargo_export import doctor
+from pargo_export.doctor import Driver, Gpu, Jetson
+
+
+@pytest.fixture
+def jetson(monkeypatch):
+    """Pretend to be a Jetson that cannot run anything."""
+    found = doctor.diagnose()
+    machine = dataclasses.replace(found.machine, jetson=Jetson("Jetson AGX Orin", "36.4.3"))
+    driver = Driver("540.4.0", "12.6", (Gpu("Orin", "8.7", 64 * 10**9),), "")
+    abilities = tuple(
+        dataclasses.replace(ability, ok=False, reason="broken: mend it") for ability in found.abilities
+    )
+    changed = dataclasses.replace(found, machine=machine, driver=driver, abilities=abilities)
+    monkeypatch.setattr(doctor, "diagnose", lambda: changed)
+
+
+def test_this_machine(run):
+    """The machine, the packages and what works, in 80 columns."""
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    assert "✓ onnxruntime " in result.stdout
+    assert "not bfloat16: " in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_json(run_json):
+    """The diagnosis is there in full."""
+    result = run_json("doctor")
+    assert result["can_run"] is True
+    assert {ability["name"] for ability in result["abilities"]} >= {"export", "onnxruntime"}
+
+
+@pytest.mark.usefixtures("jetson")
+def test_a_machine_that_can_run_nothing(run):
+    """GPU and board are shown, every obstacle with its mend, and the exit status is 1."""
+    result = run("doctor")
+    assert result.exit_code == 1
+    for fact in (
+        "Jetson AGX Orin, Jetson Linux 36.4.3",
+        "Orin, compute capability 8.7, 64 GB",
+        "540.4.0, up to CUDA 12.6",
+        "✗ onnxruntime      broken: mend it",
+    ):
+        assert fact in result.stdout
