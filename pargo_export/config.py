@@ -82,11 +82,15 @@ class VisionConfig(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.image_size % self.patch_size:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
         if self.width % self.head_width:
             raise ValueError(f"width {self.width} is not a multiple of head_width {self.head_width}")
         if self.head_width % 4:
-            raise ValueError(f"head_width {self.head_width} is not a multiple of 4, which 2-D rotary positions need")
+            raise ValueError(
+                f"head_width {self.head_width} is not a multiple of 4, which 2-D rotary positions need"
+            )
         return self
 
     @property
@@ -154,11 +158,15 @@ class ProjectorConfig(Record):
         if self.num_query_tokens == 0:
             raise ValueError("a query projector needs at least one query token")
         if self.kind == "qformer" and self.num_partial_tokens:
-            raise ValueError(f"a qformer has no partial tokens, but num_partial_tokens is {self.num_partial_tokens}")
+            raise ValueError(
+                f"a qformer has no partial tokens, but num_partial_tokens is {self.num_partial_tokens}"
+            )
         if self.kind == "pargo" and not self.num_partial_tokens:
             raise ValueError("num_partial_tokens is 0: that is kind 'qformer', not 'pargo'")
         if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
+            )
         if self.max_position_embeddings < self.num_query_tokens:
             raise ValueError(
                 f"max_position_embeddings {self.max_position_embeddings} is less than the "
@@ -171,10 +179,14 @@ class ProjectorConfig(Record):
         windows = self.partial_attention_windows
         if self.has_queries and windows is not None:
             if len(windows) != self.num_layers:
-                raise ValueError(f"partial_attention_windows has {len(windows)} entries for {self.num_layers} layers")
+                raise ValueError(
+                    f"partial_attention_windows has {len(windows)} entries for {self.num_layers} layers"
+                )
             even = [window for window in windows if window is not None and window % 2 == 0]
             if even:
-                raise ValueError(f"partial_attention_windows must be odd (centred on the token), found {even}")
+                raise ValueError(
+                    f"partial_attention_windows must be odd (centred on the token), found {even}"
+                )
         return self
 
     @property

@@ -70,5 +70,7 @@ class Signature(Record):
         for spec in self.inputs:
             for axis, size in spec.check(feed[spec.name]).items():
                 if axes.setdefault(axis, size) != size:
-                    raise InputError(f"{spec.name}: axis {axis!r} has size {size}, another input has {axes[axis]}")
+                    raise InputError(
+                        f"{spec.name}: axis {axis!r} has size {size}, another input has {axes[axis]}"
+                    )
         return axes

@@ -77,7 +77,10 @@ def block_diagonal_attention(
     Returns:
         `[B, Q, H*D]`.
     """
-    blocks = [_split_heads(tokens, num_heads).split([num_partial, num_global], dim=2) for tokens in (query, key, value)]
+    blocks = [
+        _split_heads(tokens, num_heads).split([num_partial, num_global], dim=2)
+        for tokens in (query, key, value)
+    ]
     (query_p, query_g), (key_p, key_g), (value_p, value_g) = blocks
     parts = []
     if num_partial:

@@ -70,4 +70,3 @@ def save_graph(model: ir.Model, path: Path) -> list[Path]:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
     return files
-

@@ -50,6 +50,7 @@ def _permute_heads(rows: Tensor, num_heads: int) -> Tensor:
 
 def _apply(model: VisualFrontEnd) -> int:
     count = 0
+    shared: HalfRotationEmbedding | None = None  # one table for all blocks: they turn by the same angles
     for block in tower_blocks(model):
         attention = block.attention
         if not isinstance(attention.rope, RotaryEmbedding) or not isinstance(attention.qkv, QKVProjection):
@@ -58,7 +59,8 @@ def _apply(model: VisualFrontEnd) -> int:
             set_parameter(projection, "weight", _permute_heads(projection.weight, attention.num_heads))
             if projection.bias is not None:
                 set_parameter(projection, "bias", _permute_heads(projection.bias, attention.num_heads))
-        attention.rope = HalfRotationEmbedding(attention.rope)
+        shared = shared or HalfRotationEmbedding(attention.rope)
+        attention.rope = shared
         count += 1
     return count
 

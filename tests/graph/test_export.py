@@ -385,12 +385,7 @@ def test_names_show_the_architecture(exported, item):
     """Nodes, values and weights carry module paths; no name of the exporter's own making is left."""
     name, precision, attention = item
     graph = exported(name, precision=precision, attention=attention).model.graph
-    modules = tuple(f"{part}." for part in ("tower", "projector")) + (
-        "tower/",
-        "projector/",
-        "output_norm",
-        "graph/",
-    )
+    modules = ("tower.", "tower/", "projector.", "projector/", "output_norm", "graph/")
     names = [node.name for node in graph.node]
     assert len(set(names)) == len(names)
     for node in graph.node:

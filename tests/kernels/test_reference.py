@@ -98,9 +98,7 @@ def test_cross_attention_with_every_kind_of_query(partial, global_, tokens, quer
 
 @pytest.mark.parametrize("scale", [1.0, 0.35], ids=["unscaled", "scaled"])
 @pytest.mark.parametrize("window", [0, 1, 3, 5, 11, 13, 99], ids=lambda window: f"window{window}")
-@pytest.mark.parametrize(
-    ("partial", "global_"), [(7, 0), (7, 1), (7, 4), (1, 1), (0, 1), (0, 5)], ids=str
-)
+@pytest.mark.parametrize(("partial", "global_"), [(7, 0), (7, 1), (7, 4), (1, 1), (0, 1), (0, 5)], ids=str)
 def test_self_attention_with_every_window(partial, global_, window, scale):
     """Partial tokens see near partial tokens, global tokens all global tokens, neither the other kind."""
     query, key, value = (random_tokens(2, partial + global_, 15, seed=seed) for seed in (3, 4, 5))

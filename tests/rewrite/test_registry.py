@@ -103,7 +103,9 @@ def test_without_takes_away():
 def test_components_take_only_what_concerns_them():
     """With tower or projector alone nothing is moved across, and the other's rewrites are left out."""
     for target in TARGETS:
-        encoder, projector = (names(select_rewrites(target, component=part)) for part in ("encoder", "projector"))
+        encoder, projector = (
+            names(select_rewrites(target, component=part)) for part in ("encoder", "projector")
+        )
         assert set(encoder) | set(projector) == TARGET_REWRITES[target] - {"fold-output-norm"}
         assert set(encoder) & set(projector) == {"drop-unused-weights", "fold-softmax-scale", "merge-qkv"}
         assert "drop-key-bias" in projector

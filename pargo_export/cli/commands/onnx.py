@@ -121,7 +121,7 @@ def command(
     """
     from pargo_export import ExportOptions, export_onnx, load_checkpoint
     from pargo_export.assets import PHOTOGRAPH
-    
+
     chosen = ExportOptions(**options)
     reporter.step("loading the checkpoint")
     model = load_checkpoint(checkpoint, config, vision_checkpoint)
