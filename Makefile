@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	rm -rf $(DEMO)
+	rm -rf $(DEMO) && mkdir $(DEMO)
 	$(BIN)/pargo-export sample --preset tiny -o $(DEMO)/sample.safetensors
 	$(BIN)/pargo-export onnx $(DEMO)/sample.safetensors -o $(DEMO)/bundle
 	$(BIN)/pargo-export onnx $(DEMO)/sample.safetensors -o $(DEMO)/bundle --precision fp16 --target cuda

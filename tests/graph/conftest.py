@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from graph.exports import Exported, source_model
+from graph.exports import GOLDEN_EXPORTS, Exported, golden_id, source_model
 
 from pargo_export.graph.export import export_onnx
 
@@ -25,3 +25,12 @@ def exported(tmp_path_factory) -> Callable[..., Exported]:
         return made[key]
 
     return export
+
+
+@pytest.fixture(params=GOLDEN_EXPORTS, ids=golden_id)
+def golden_export(
+    request: pytest.FixtureRequest, exported: Callable[..., Exported]
+) -> tuple[Exported, str, str, str]:
+    """Return an exported golden case, with its name, precision and form."""
+    name, precision, attention = request.param
+    return exported(name, precision=precision, attention=attention), name, precision, attention

@@ -18,9 +18,31 @@ from pargo_export.bundle import Variant
 from pargo_export.graph.export import ExportResult
 from pargo_export.model.frontend import VisualFrontEnd
 
-__all__ = ["MICRO", "Exported", "run", "source_model"]
+__all__ = ["FORMS", "GOLDEN_EXPORTS", "MICRO", "Exported", "golden_id", "run", "source_model"]
 
+FORMS = ("fused", "structured", "dense", "attention_op")
+# Every golden case in float32, and every precision and every form on several of them.
+GOLDEN_EXPORTS = [
+    ("pargo_w2", "fp32", "fused"),
+    ("pargo_w2", "fp32", "structured"),
+    ("pargo_w2", "fp32", "dense"),
+    ("pargo_w2", "fp32", "attention_op"),
+    ("pargo_w4_freq2", "fp32", "fused"),
+    ("pargo_w4_freq2", "fp16", "dense"),
+    ("pargo_w4_freq2", "bf16", "structured"),
+    ("pargo_small_variance", "fp32", "structured"),
+    ("pargo_small_variance", "fp16", "fused"),
+    ("pargo_small_variance", "bf16", "attention_op"),
+    ("qformer", "fp32", "attention_op"),
+    ("linear", "fp32", "fused"),
+    ("mlp", "fp32", "dense"),
+]
 MICRO = random_config(vision={"num_layers": 1}, num_layers=2, num_partial_tokens=18)
+
+
+def golden_id(values: tuple[str, str, str]) -> str:
+    """Return the id of a test of one of `GOLDEN_EXPORTS`."""
+    return "-".join(values)
 
 
 def source_model(source: str) -> VisualFrontEnd:

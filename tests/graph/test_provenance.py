@@ -32,9 +32,9 @@ def test_equal_weights_have_equal_hashes():
     assert weights_sha256(first) == weights_sha256(second)
 
 
-@pytest.mark.parametrize("change", ["one_bit", "dtype", "swapped"])
+@pytest.mark.parametrize("change", ["one_bit", "dtype", "swapped", "renamed"])
 def test_other_weights_have_another_hash(change):
-    """A single bit, another dtype and the same tensors under each other's names are all told apart."""
+    """A single bit, another dtype and the same tensors under other names are all told apart."""
     model, other = source_model("micro"), source_model("micro")
     projection = other.projector.llm_projection
     if change == "one_bit":
@@ -43,6 +43,9 @@ def test_other_weights_have_another_hash(change):
         set_parameter(projection, "bias", bits.view(torch.float32))
     elif change == "dtype":
         set_parameter(projection, "bias", projection.bias.half())
+    elif change == "renamed":
+        weights = {name.replace("norm", "nprm"): weight for name, weight in model.state_dict().items()}
+        other.state_dict = lambda: weights
     else:
         norm = other.output_norm
         gain, offset = norm.weight, norm.bias
