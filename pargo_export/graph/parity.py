@@ -164,11 +164,12 @@ def measure_parity(
         notes.append("bfloat16 was emulated: float32 operators, every bfloat16 value rounded")
     session = _session(probe)
     feed_name = session.get_inputs()[0].name
-    outputs = {name: name for name in (output.name for output in session.get_outputs())}
+    own, *inner = (output.name for output in session.get_outputs())
+    names = [*inner, own]  # in the order of the network
     stage_of = {holder: stage for stage, holder in holders.items()}
     measured = []
     for case in cases:
-        for name, found in zip(outputs, session.run(list(outputs), {feed_name: case.values}), strict=True):
+        for name, found in zip(names, session.run(names, {feed_name: case.values}), strict=True):
             stage = stage_of.get(name, name)
             if stage == NORMALIZED_FEATURES and affine is not None:
                 stage, found = IMAGE_FEATURES, found.astype(np.float32) * affine[0] + affine[1]  # noqa: PLW2901

@@ -2,10 +2,13 @@
 
 EVA02-L's hidden width is 2730: not a multiple of 8, so tensor cores run its matrix products 2 to 4 times
 slower than at 2752. Zero rows of `w1`, `w2` make the padded channels `silu(0) * 0 = 0`, and zero columns
-of `w3` ignore them. The LayerNorm between runs over the true width: with n true and p padded channels
+of `w3` ignore them. The LayerNorm between runs over the true width n: with m = 1 on true channels, 0 on padded ones
 
-    mean = sum(x) / n                                    the padded channels add 0
-    var  = (sum((x - mean)^2) - p mean^2) / n            each padded channel added mean^2
+    mean = sum(x) / n                        the padded channels add 0
+    var  = sum(((x - mean) m)^2) / n         and here too
+
+Subtracting the p mean^2 that padded channels would add is cheaper by a product, but rounding can make that
+difference negative where the channels are nearly alike.
 """
 
 from __future__ import annotations
@@ -27,19 +30,23 @@ ALIGNMENT = 64  # measured: 2736 (16), 2752 (64) and 2816 (256) are alike; 64 al
 class PaddedLayerNorm(nn.Module):
     """LayerNorm over the first `width` channels of a zero-padded axis; padded channels stay zero."""
 
+    true_channels: Tensor
+
     def __init__(self, norm: nn.LayerNorm, padding: int) -> None:
         super().__init__()
-        self.width, self.padding, self.eps = norm.normalized_shape[0], padding, norm.eps
+        self.width, self.eps = norm.normalized_shape[0], norm.eps
         self.weight = nn.Parameter(functional.pad(norm.weight.detach(), (0, padding)), requires_grad=False)
         self.bias = nn.Parameter(functional.pad(norm.bias.detach(), (0, padding)), requires_grad=False)
+        true_channels = functional.pad(torch.ones_like(norm.weight), (0, padding))
+        self.register_buffer("true_channels", true_channels, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`[B, N, width + padding]` -> same shape; statistics in at least float32."""
         values = tokens.to(statistics_dtype(tokens.dtype))
         mean = values.sum(dim=-1, keepdim=True) / self.width
-        centred = values - mean
-        squares = (centred * centred).sum(dim=-1, keepdim=True) - self.padding * mean * mean
-        normalised = (centred * torch.rsqrt(squares / self.width + self.eps)).to(tokens.dtype)
+        centred = (values - mean) * self.true_channels.to(values.dtype)
+        variance = (centred * centred).sum(dim=-1, keepdim=True) / self.width
+        normalised = (centred * torch.rsqrt(variance + self.eps)).to(tokens.dtype)
         return normalised * self.weight + self.bias
 
 

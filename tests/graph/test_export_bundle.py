@@ -40,7 +40,7 @@ def wrong_rewrite(stage="output"):
         set_parameter(layer, "weight", layer.weight * 1.5)
         return 1
 
-    return Rewrite(name="wrong", summary="wrong", why_exact="it is not", apply=apply)
+    return Rewrite(name="wrong", summary="wrong", why_exact="it is not", apply=apply, acts_on="projector")
 
 
 def add_rewrite(monkeypatch, rewrite):

@@ -52,6 +52,13 @@ def test_class_token_is_not_turned():
     assert not torch.equal(rope(heads)[:, :, 1:], heads[:, :, 1:])
 
 
+def test_all_blocks_share_one_table():
+    """They turn by the same angles, so the graph holds them once."""
+    deployed = deploy(exact_case("pargo_w2").model, HALF_ROTATION_ROPE)
+    tables = {block.attention.rope.cos.data_ptr() for block in deployed.tower.blocks}
+    assert len(tables) == 1
+
+
 def traced_operators(module, *example):
     """Return (operator, arguments) of everything that a module computes."""
     graph = torch.export.export(module, example).graph
