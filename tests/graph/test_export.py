@@ -97,23 +97,11 @@ def test_largest_batch_of_one_is_static(exported):
         graph.run(np.repeat(images.numpy(), 2, axis=0))
 
 
-def test_largest_batch_of_two(exported):
-    """The smallest dynamic batch that there is works for one image as well."""
-    graph = exported("micro", max_batch=2)
-    assert {item.batch for item in graph.variant.evidence.stages} == {1, 2}
-    model = source_model("micro")
-    for batch in (1, 2):
-        images = random_images(model.config, batch)
-        error = np.abs(graph.run(images.numpy()) - model(images).numpy()).max()
-        assert error <= TOLERANCES["export-fp32"].value
-
-
 def test_uint8_input(exported):
     """Pixels give what the normalised pixels give, and the graph has no normalisation nodes."""
-    graph = exported("pargo_w2", input_kind="uint8")
-    floats = exported("pargo_w2", precision="fp32", attention="fused")
+    graph, floats = exported("micro", input_kind="uint8"), exported("micro")
     spec = Bundle.open(graph.result.bundle.path).manifest.preprocessing
-    pixels = np.random.default_rng(3).integers(0, 256, (3, 3, 84, 84), dtype=np.uint8)
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 3, 24, 24), dtype=np.uint8)
     error = np.abs(graph.run(pixels) - floats.run(normalize(pixels, spec))).max()
     assert error <= TOLERANCES["runtime-uint8-graph"].value
     assert graph.model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
@@ -122,12 +110,11 @@ def test_uint8_input(exported):
     assert graph.variant.name == "fp32-uint8"
 
 
-@pytest.mark.parametrize("source", ["pargo_w4_freq2", "tiles_1x2"])
-def test_encoder_and_projector_compose_to_the_whole(exported, source):
-    """The encoder's image features go into the projector as they are."""
-    encoder = exported(source, component="encoder")
-    projector = exported(source, component="projector")
-    model = source_model(source)
+def test_encoder_and_projector_compose_to_the_whole(exported):
+    """The encoder's image features, of two tiles, go into the projector as they are."""
+    encoder = exported("tiles_1x2", component="encoder")
+    projector = exported("tiles_1x2", component="projector")
+    model = source_model("tiles_1x2")
     images = random_images(model.config, 3)
     expected = model.encode_images(images, return_intermediates=True)
     features = encoder.run(images.numpy())
@@ -149,19 +136,17 @@ def test_encoder_and_projector_compose_to_the_whole(exported, source):
 @pytest.mark.parametrize(
     ("source", "choices"),
     [
-        ("tiles_1x2", {"attention": "fused"}),
         ("tiles_2x2", {"attention": "structured"}),
         ("cascaded", {"attention": "attention_op"}),
         ("cascaded_beyond_the_ends", {"attention": "fused", "precision": "fp16"}),
         ("no_global_cascaded", {"attention": "fused"}),
         ("one_global", {"attention": "fused"}),
-        ("cross_in_the_first_layer_only", {"attention": "fused"}),
         ("other_epsilons", {"attention": "fused", "target": "cuda"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
 )
 def test_models_that_no_golden_case_has(exported, source, choices):
-    """Tiles, cascaded windows, no and one global query, sparse cross-attention, odd widths, other epsilons."""
+    """Tiles, cascaded windows, no and one global query, odd widths, other epsilons."""
     graph = exported(source, **choices)
     model = source_model(source)
     for batch in (1, 3):
@@ -170,7 +155,7 @@ def test_models_that_no_golden_case_has(exported, source, choices):
         assert error <= TOLERANCES[f"export-{choices.get('precision', 'fp32')}"].value
 
 
-@pytest.mark.parametrize("opset", [18, 19, 21, 23])  # 20 and 22 are the defaults of float and bfloat16
+@pytest.mark.parametrize("opset", [18, 21, 23])  # 20 and 22 are the defaults of float and bfloat16
 def test_every_supported_opset(exported, opset):
     """The graph says which one it uses, and computes the same under each."""
     graph = exported("micro", opset=opset)
@@ -198,25 +183,21 @@ def test_variant_says_what_was_made(exported):
 
 
 def test_rewrites_can_be_chosen(exported):
-    """`rewrites` replaces the list, `without_rewrites` shortens it, and an empty list leaves the reference."""
-    plain = exported("micro", rewrites=())
-    assert plain.variant.rewrites == ()
-    assert plain.operators["MatMul"] + plain.operators["Gemm"] > exported("micro").operators["MatMul"]
-    few = exported("micro", rewrites=("merge-swiglu", "merge-qkv"))
-    assert few.variant.rewrites == ("merge-qkv", "merge-swiglu")
+    """Only those that are asked for are run, in the order of the registry."""
+    graph = exported("micro", rewrites=("merge-swiglu", "merge-qkv"))
+    assert graph.variant.rewrites == ("merge-qkv", "merge-swiglu")
+    assert graph.operators["MatMul"] + graph.operators["Gemm"] > exported("micro").operators["MatMul"]
     images = random_images(source_model("micro").config)
     expected = source_model("micro")(images).numpy()
-    for graph in (plain, few):
-        assert np.abs(graph.run(images.numpy()) - expected).max() <= TOLERANCES["export-fp32"].value
+    assert np.abs(graph.run(images.numpy()) - expected).max() <= TOLERANCES["export-fp32"].value
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_reference_is_left_as_it_was(tmp_path, precision):
+def test_the_reference_is_left_as_it_was(tmp_path):
     """Exporting changes no bit, dtype or memory of the model, though the graph is made from the same weights."""
     model = source_model("micro")
     before = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in model.state_dict().items()}
     tables = [block.attention.rope.cos.clone() for block in model.tower.blocks]
-    export_onnx(model, tmp_path / "bundle", precision=precision)
+    export_onnx(model, tmp_path / "bundle", max_batch=1)
     after = model.state_dict()
     assert before.keys() == after.keys()
     for name, (address, tensor) in before.items():

@@ -11,9 +11,9 @@ trt = pytest.importorskip(
 MAX_BATCH = 8
 # Every form in float16; the default form in float32, and for a cascaded model.
 GRAPHS = [
-    ("micro", {"precision": "fp16", "attention": "fused", "target": "rtx"}),
+    ("pargo_small_variance", {"precision": "fp16", "attention": "fused"}),
     ("micro", {"precision": "fp16", "attention": "structured", "target": "rtx"}),
-    ("micro", {"precision": "fp16", "attention": "dense", "target": "rtx"}),
+    ("pargo_w4_freq2", {"precision": "fp16", "attention": "dense"}),
     ("micro", {"precision": "fp16", "attention": "attention_op", "target": "rtx"}),
     ("micro", {}),
     ("cascaded_beyond_the_ends", {"attention": "fused", "precision": "fp16"}),
