@@ -21,12 +21,12 @@ _TOP = "graph"  # operators outside every submodule: casts at the boundary, tili
 
 def _module_path(node: ir.Node) -> str:
     """Path of the innermost module that the node was traced in; the optimizer's own nodes ask their producer."""
-    scopes = node.metadata_props.get(_SCOPES)
-    if scopes is None:
-        producer = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-        return _TOP if producer is None or producer.name is None else producer.name.rpartition("/")[0]
-    modules = [scope for scope in ast.literal_eval(scopes)[:-1] if scope]
-    return modules[-1].removeprefix(_ROOT).removeprefix(".") or _TOP if modules else _TOP
+    scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
+    modules = [scope for scope in scopes[:-1] if scope.partition(".")[0] == _ROOT]
+    if modules:
+        return modules[-1].removeprefix(_ROOT).removeprefix(".") or _TOP
+    producer = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    return _TOP if producer is None or producer.name is None else producer.name.rpartition("/")[0]
 
 
 def _strip(metadata: dict[str, str]) -> None:

@@ -69,19 +69,32 @@ def translate(
             "PyTorch returned no ONNX program; expected one from torch.onnx.export(dynamo=True)"
         )
     model: ir.Model = program.model
+    if options.target != "cpu":
+        _leave_softmax_precision_to_the_parser(model)
     _add_functions(model, module, options)
     return model
+
+
+def _leave_softmax_precision_to_the_parser(model: ir.Model) -> None:
+    """TensorRT's parser refuses the attribute (seen with TensorRT-RTX 1.7: "Setting softmax precision is not ...")."""
+    for node in model.graph:
+        if node.op_type == "Attention":
+            node.attributes.pop("softmax_precision", None)
 
 
 def _add_functions(model: ir.Model, module: ComponentModule, options: ExportOptions) -> None:
     nodes = [node for node in model.graph if node.domain == FUNCTION_DOMAIN]
     if not nodes:
         return
+    scaled = any(node.attributes["scale"].as_float() != 1.0 for node in nodes)
+    if not scaled:  # then the bodies have no scale either
+        for node in nodes:
+            del node.attributes["scale"]
     config = module.front_end.config.projector
     functions = attention_functions(
         num_partial=config.num_partial_tokens,
         num_global=config.num_global_tokens,
-        scaled=any("scale" in node.attributes for node in nodes),
+        scaled=scaled,
         cascaded=any(window is not None for window in config.partial_attention_windows or ()),
         opset=options.resolved_opset,
     )

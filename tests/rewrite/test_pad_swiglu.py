@@ -107,7 +107,7 @@ def test_half_precision_takes_statistics_in_float32(dtype):
 
 
 def test_float32_statistics_are_accurate():
-    """Taking the padding out of the sum of squares costs no accuracy that matters."""
+    """At the width of EVA02-L, leaving the padding out costs no accuracy that matters."""
     norm, padded = padded_norm(2730, 22)
     generator = torch.Generator().manual_seed(3)
     tokens = (2 + torch.randn(4, 2730, dtype=torch.float64, generator=generator)).float()
