@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from pargo_export.bundle import sha256_file
 from pargo_export.checkpoint.source import StoredTensor
 from pargo_export.config import Record
 from pargo_export.errors import CheckpointError
 
 __all__ = ["CheckpointReport", "FileRecord", "TensorGroup", "count_dtypes", "count_groups", "hash_file"]
-
-_CHUNK_BYTES = 1 << 20
 
 
 class FileRecord(Record):
@@ -71,21 +69,15 @@ class CheckpointReport(Record):
 
 
 def hash_file(path: Path) -> FileRecord:
-    """Hash a file of any size, chunk by chunk.
+    """Hash a file of any size.
 
     Raises:
         CheckpointError: It cannot be read.
     """
-    digest = hashlib.sha256()
-    size = 0
     try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                size += len(chunk)
+        return FileRecord(name=path.name, sha256=sha256_file(path), size_bytes=path.stat().st_size)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return FileRecord(name=path.name, sha256=digest.hexdigest(), size_bytes=size)
 
 
 def count_groups(members: Iterable[tuple[str, StoredTensor]]) -> tuple[TensorGroup, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pargo_export.bundle import atomic_write
 from pargo_export.checkpoint.config_search import METADATA_KEY
 from pargo_export.checkpoint.key_mapping import (
     language_model_keys,
@@ -93,22 +93,19 @@ def write_sample(
             f"{path}: exists already; choose another name or ask to overwrite it (--overwrite)"
         )
     tensors = list(sample_tensors(config, seed=seed, llm=llm))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def write(stream: BinaryIO) -> None:
+        if path.suffix == ".safetensors":
+            _write_safetensors(stream, tensors, {METADATA_KEY: config.model_dump_json()})
+        else:
+            torch.save({tensor.name: tensor.make() for tensor in tensors}, stream)
+
     try:
-        with temporary.open("xb") as stream:
-            if path.suffix == ".safetensors":
-                _write_safetensors(stream, tensors, {METADATA_KEY: config.model_dump_json()})
-            else:
-                torch.save({tensor.name: tensor.make() for tensor in tensors}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        atomic_write(path, write)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         raise CheckpointError(
             f"{path}: cannot be written: {error}; choose a directory with room and access"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

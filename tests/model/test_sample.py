@@ -99,7 +99,7 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(_descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pargo_export.model.sample.os.fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left"):
         write_sample(tmp_path / "sample.pt")
     assert not list(tmp_path.iterdir())
