@@ -13,6 +13,7 @@ from pargo_export.bundle.schema import SCHEMA_VERSION, CheckpointSource, FileRec
 from pargo_export.bundle.store import Bundle, FileCheck
 from pargo_export.bundle.transaction import BundleTransaction
 from pargo_export.bundle.variant import (
+    VARIANT_NAME,
     Component,
     Evidence,
     InputKind,
@@ -24,6 +25,7 @@ from pargo_export.bundle.variant import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "VARIANT_NAME",
     "Bundle",
     "BundleLockedError",
     "BundleTransaction",

@@ -150,6 +150,10 @@ class Manifest(Record):
             raise BundleError(f"the manifest cannot be written: {error}; numbers must be finite") from error
         return text.encode() + b"\n"
 
+    def files_of(self, graph: str) -> tuple[str, ...]:
+        """List the files of a graph: itself, then the weights beside it (`<graph>.data`)."""
+        return (graph, *sorted(path for path in self.files if path.startswith(f"{graph}.")))
+
     def merged(
         self,
         *,

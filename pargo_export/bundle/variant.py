@@ -12,11 +12,22 @@ from pargo_export.bundle.fields import BundlePath, Positive, Sha256
 from pargo_export.config import Record
 from pargo_export.signature import Signature
 
-__all__ = ["Component", "Evidence", "InputKind", "Limits", "Precision", "StageEvidence", "Variant"]
+__all__ = [
+    "VARIANT_NAME",
+    "Component",
+    "Evidence",
+    "InputKind",
+    "Limits",
+    "Precision",
+    "StageEvidence",
+    "Variant",
+]
 
 Component = Literal["all", "encoder", "projector"]
 InputKind = Literal["float", "uint8"]
 Precision = Literal["float32", "float16", "bfloat16", "int8", "fp8", "nvfp4"]
+
+VARIANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 # A precision of a later version must not hide the variants that this version can run.
 PrecisionName = Precision | Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -87,14 +98,14 @@ class Variant(Record):
         target: Device family that it was made for, for example `"orin"`.
         opset: ONNX opset of the graph.
         input: `float` (normalised pixels) or `uint8` (normalisation is in the graph).
-        max_batch: Largest batch that it was verified for.
+        max_batch: Largest batch that it was made for; `evidence` says at which batches it was measured.
         rewrites: Rewrites that were applied, in order.
         signature: Inputs and outputs.
         evidence: Parity with the reference, if it was measured.
         recipe_sha256: Hash of everything that made the graph; a different hash means that it is stale.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=VARIANT_NAME)]
     precision: PrecisionName
     component: Component
     graph: BundlePath

@@ -101,7 +101,7 @@ def export_onnx(
         graph = f"onnx/{options.variant_name}.onnx"
         existing = manifest.variants.get(options.variant_name)
         if existing is not None and existing.recipe_sha256 == recipe and not force:
-            bundle = _open_if_intact(bundle_dir, _files_of(graph, manifest))
+            bundle = _open_if_intact(bundle_dir, manifest.files_of(graph))
             if bundle is not None:
                 return ExportResult(bundle, existing, reused=True)
         cases = _cases(model, options, spec, photographs, progress)
@@ -126,7 +126,7 @@ def export_onnx(
             evidence=evidence,
             recipe_sha256=recipe,
         )
-        stale = [name for name in _files_of(graph, manifest) if name not in records]
+        stale = [name for name in manifest.files_of(graph) if name not in records]
         progress("writing the bundle")
         transaction.commit(
             manifest.merged(variants=[variant], files=records, tools=tool_versions(), without=stale)
@@ -134,12 +134,7 @@ def export_onnx(
     return ExportResult(Bundle.open(bundle_dir), variant, reused=False, rewrites=tuple(results))
 
 
-def _files_of(graph: str, manifest: Manifest) -> list[str]:
-    """The files of a graph that the manifest lists: itself and its weights."""
-    return [name for name in (graph, f"{graph}.data") if name in manifest.files]
-
-
-def _open_if_intact(bundle_dir: str | os.PathLike[str], names: list[str]) -> Bundle | None:
+def _open_if_intact(bundle_dir: str | os.PathLike[str], names: Sequence[str]) -> Bundle | None:
     """Open the bundle if these files are what the manifest says; a damaged one is made again."""
     try:
         bundle = Bundle.open(bundle_dir)

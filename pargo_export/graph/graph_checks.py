@@ -70,9 +70,10 @@ def expendable_graph(bundle: Bundle, variant: Variant) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="pargo-export-") as folder:
         copy = Path(folder) / graph.name
-        for name in (graph.name, f"{graph.name}.data"):
-            if graph.with_name(name).is_file():
-                shutil.copyfile(graph.with_name(name), copy.with_name(name))
+        for relative in bundle.manifest.files_of(variant.graph):
+            path = bundle.file(relative)
+            if path.is_file():
+                shutil.copyfile(path, copy.with_name(path.name))
         yield copy
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from pargo_export.bundle import VARIANT_NAME
 from pargo_export.errors import ConfigError
 from pargo_export.preprocessing import PreprocessMode
 from pargo_export.rewrite.attention_forms import ATTENTION_FORMS, AttentionForm
@@ -80,6 +82,10 @@ class ExportOptions:
         ):
             if getattr(self, field) not in known:
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; known: {', '.join(known)}")
+        if self.name is not None and not re.fullmatch(VARIANT_NAME, self.name):
+            raise ConfigError(
+                f"name is {self.name!r}; expected a letter or digit, then letters, digits, '.', '_' or '-'"
+            )
         if self.max_batch < 1:
             raise ConfigError(f"max_batch is {self.max_batch}; it must be at least 1")
         if self.component == "projector" and self.input_kind == "uint8":

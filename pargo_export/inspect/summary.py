@@ -166,7 +166,6 @@ def count_nodes(graph: Path) -> dict[str, int]:
 
 def _summarize_variant(bundle: Bundle, variant: Variant, batch: int) -> GraphSummary:
     files = bundle.manifest.files
-    own = [path for path in files if path == variant.graph or path.startswith(f"{variant.graph}.")]
     nodes, problem = None, ""
     try:
         nodes = count_nodes(bundle.file(variant.graph))
@@ -180,5 +179,5 @@ def _summarize_variant(bundle: Bundle, variant: Variant, batch: int) -> GraphSum
         attention=variant.attention,
         rewrites=variant.rewrites,
     )
-    size = sum(files[path].size_bytes for path in own)
+    size = sum(files[path].size_bytes for path in bundle.manifest.files_of(variant.graph))
     return GraphSummary(variant, size, nodes, problem, cost)

@@ -82,10 +82,9 @@ def walk_projector(config: ModelConfig, form: Form, batch: int) -> Iterator[tupl
         return
     width, queries = projector.hidden_size, projector.num_query_tokens
     tally = Tally()
-    if form.has("precompute-first-layer"):
-        tally.constant(2 * queries * width)  # the first layer's hidden state and cross-attention queries
-    else:
-        tally.constant(2 * queries * width)  # query tokens and positions
+    # Query tokens and positions; precomputed: the first layer's hidden state and cross-attention queries.
+    tally.constant(2 * queries * width)
+    if not form.has("precompute-first-layer"):
         tally.norm(width)
     yield "query_embedding", tally
     for layer in range(projector.num_layers):

@@ -140,8 +140,7 @@ class Runtime:
             images: Paths, encoded bytes, Pillow images, arrays or tensors, one or a list, mixed at will and of
                 any size. uint8 arrays are pictures, channels last; float arrays are normalised pixels
                 `[B, 3, H, W]`, or image features `[B, N, C]` for a projector. See `runtime.inputs`.
-            batch_size: Images in one run of the graph; by default, and at most, what the variant was verified
-                for. More images are split, the last run may be smaller. Pictures are decoded run by run.
+            batch_size: Images in one run of the graph; by default, and at most, what the variant was made for. More images are split, the last run may be smaller. Pictures are decoded run by run.
 
         Returns:
             float32 `[B, Q, C_llm]`, B = 1 for a single image; an array of the caller's library and device if
@@ -234,7 +233,7 @@ class Runtime:
         if batch_size is not None and not 1 <= batch_size <= largest:
             raise InputError(
                 f"batch_size: found {batch_size}, expected 1 to {largest}, the largest that variant "
-                f"{self.variant.name!r} was verified for; more images are split by themselves"
+                f"{self.variant.name!r} was made for; more images are split by themselves"
             )
         return self._reader.read(images), batch_size or largest
 

@@ -164,3 +164,10 @@ def test_options_cannot_be_changed():
         options.opset = 23
     with pytest.raises(ConfigError):
         dataclasses.replace(options, opset=99)
+
+
+@pytest.mark.parametrize("name", ["", "../fp32", "a b", "-x", "fp32\n"])
+def test_a_name_that_is_no_file_name_is_refused_before_any_work(name):
+    """The name becomes a file name and a key of the manifest."""
+    with pytest.raises(ConfigError, match=r"^name is .*; expected a letter or digit"):
+        ExportOptions(name=name)

@@ -51,7 +51,7 @@ def test_different_pictures_give_different_tokens(runtime, photos):
 
 @pytest.mark.parametrize("batch_size", [0, -1, 5])
 def test_batch_size_out_of_range_is_refused(runtime, photos, batch_size):
-    """The message names the largest batch that the variant was verified for."""
+    """The message names the largest batch that the variant was made for."""
     with pytest.raises(InputError, match=r"batch_size: found .*, expected 1 to 4"):
         runtime.encode(photos, batch_size=batch_size)
 

@@ -1,4 +1,4 @@
-"""Find the files of a variant and see that they are the ones that the manifest describes."""
+"""See that the files of a variant are the ones that the manifest describes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from pathlib import Path
 from pargo_export.bundle import Bundle, Variant
 from pargo_export.bundle.store import require_size
 
-__all__ = ["check_graph", "list_graph_files"]
-
-
-def list_graph_files(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
-    """Bundle files of a variant: its graph, and the weights beside it (`<graph>.data`)."""
-    prefix = f"{variant.graph}."
-    weights = sorted(relative for relative in bundle.manifest.files if relative.startswith(prefix))
-    return (variant.graph, *weights)
+__all__ = ["check_graph"]
 
 
 def check_graph(bundle: Bundle, variant: Variant, *, verify: bool) -> Path:
@@ -28,7 +21,7 @@ def check_graph(bundle: Bundle, variant: Variant, *, verify: bool) -> Path:
     Raises:
         IntegrityError: A file is missing or differs.
     """
-    for relative in list_graph_files(bundle, variant):
+    for relative in bundle.manifest.files_of(variant.graph):
         if verify:
             bundle.check(relative)
         else:
