@@ -11,6 +11,9 @@ PargoExportError
 │   └── IntegrityError          a file of a bundle is not the file the manifest describes
 ├── ExportError                 a graph cannot be made as asked
 │   └── ParityError             the graph does not compute what the reference computes
+├── CalibrationError            calibration data are missing, useless or made for another graph
+├── QuantizationError           a graph cannot be quantized as asked
+│   └── AccuracyError           the quantized graph misses its accuracy limit
 ├── BackendError                no backend can run this bundle on this machine, or one failed
 └── MissingDependencyError      an optional package is needed
 
@@ -21,8 +24,10 @@ it as one red line and exits with status 1.
 from __future__ import annotations
 
 __all__ = [
+    "AccuracyError",
     "BackendError",
     "BundleError",
+    "CalibrationError",
     "CheckpointError",
     "ConfigError",
     "ExportError",
@@ -32,6 +37,7 @@ __all__ = [
     "MissingDependencyError",
     "PargoExportError",
     "ParityError",
+    "QuantizationError",
     "StateDictError",
     "UnsafeCheckpointError",
 ]
@@ -79,6 +85,18 @@ class ExportError(PargoExportError):
 
 class ParityError(ExportError):
     """The graph does not compute what the PyTorch reference computes."""
+
+
+class CalibrationError(PargoExportError):
+    """Calibration data are missing, useless, or made for another graph."""
+
+
+class QuantizationError(PargoExportError):
+    """A graph cannot be quantized as asked."""
+
+
+class AccuracyError(QuantizationError):
+    """The quantized graph misses its accuracy limit; nothing was written."""
 
 
 class BackendError(PargoExportError):

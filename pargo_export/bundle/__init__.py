@@ -7,6 +7,7 @@ records are what `manifest.json` contains.
 from __future__ import annotations
 
 from pargo_export.bundle.atomic import atomic_write
+from pargo_export.bundle.calibration import Calibration
 from pargo_export.bundle.hashing import recipe_sha256, sha256_bytes, sha256_file, sha256_files
 from pargo_export.bundle.lock import BundleLockedError
 from pargo_export.bundle.schema import SCHEMA_VERSION, CheckpointSource, FileRecord, Manifest
@@ -15,10 +16,12 @@ from pargo_export.bundle.transaction import BundleTransaction
 from pargo_export.bundle.variant import (
     VARIANT_NAME,
     Component,
+    Dialect,
     Evidence,
     InputKind,
     Limits,
     Precision,
+    Quantization,
     StageEvidence,
     Variant,
 )
@@ -29,8 +32,10 @@ __all__ = [
     "Bundle",
     "BundleLockedError",
     "BundleTransaction",
+    "Calibration",
     "CheckpointSource",
     "Component",
+    "Dialect",
     "Evidence",
     "FileCheck",
     "FileRecord",
@@ -38,6 +43,7 @@ __all__ = [
     "Limits",
     "Manifest",
     "Precision",
+    "Quantization",
     "StageEvidence",
     "Variant",
     "atomic_write",

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
 from pargo_export._version import __version__
+from pargo_export.bundle.calibration import Calibration
 from pargo_export.bundle.fields import BundlePath, Count, Sha256
 from pargo_export.bundle.paths import check_relative
 from pargo_export.bundle.variant import Variant
@@ -23,7 +24,7 @@ from pargo_export.preprocessing import PreprocessSpec
 
 __all__ = ["SCHEMA_VERSION", "CheckpointSource", "FileRecord", "Manifest"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"  # 1.1: calibrations, quantization of a variant
 _CHECKPOINT_PREFIX = "checkpoint:"
 
 
@@ -80,6 +81,7 @@ class Manifest(Record):
         preprocessing: How pictures become inputs.
         source: The checkpoint.
         variants: The graphs, by name.
+        calibrations: Passes over calibration images, by name.
         files: Every file of the bundle but the manifest itself, by path.
         tools: Versions of the tools that made the files, for example `{"torch": "2.9.0"}`.
     """
@@ -90,6 +92,7 @@ class Manifest(Record):
     preprocessing: PreprocessSpec
     source: CheckpointSource
     variants: dict[str, Variant] = Field(default_factory=dict)
+    calibrations: dict[str, Calibration] = Field(default_factory=dict)
     files: dict[BundlePath, FileRecord] = Field(default_factory=dict)
     tools: dict[str, str] = Field(default_factory=dict)
 
@@ -109,6 +112,14 @@ class Manifest(Record):
                 raise ValueError(f"variant {name!r} calls itself {variant.name!r}")
             if variant.graph not in self.files:
                 raise ValueError(f"variant {name!r} needs {variant.graph!r}, which files does not list")
+        for name, calibration in self.calibrations.items():
+            if calibration.name != name:
+                raise ValueError(f"calibration {name!r} calls itself {calibration.name!r}")
+            missing = sorted(set(calibration.files) - set(self.files))
+            if missing:
+                raise ValueError(
+                    f"calibration {name!r} needs {', '.join(missing)}, which files does not list"
+                )
         return self
 
     @classmethod
@@ -158,6 +169,7 @@ class Manifest(Record):
         self,
         *,
         variants: Iterable[Variant] = (),
+        calibrations: Iterable[Calibration] = (),
         files: Mapping[str, FileRecord] | None = None,
         tools: Mapping[str, str] | None = None,
         without: Iterable[str] = (),
@@ -166,6 +178,7 @@ class Manifest(Record):
 
         Args:
             variants: Variants to add or replace, by their names.
+            calibrations: Calibrations to add or replace, by their names.
             files: Files to add or replace.
             tools: Tool versions to add or replace.
             without: Files to drop.
@@ -177,8 +190,10 @@ class Manifest(Record):
         dropped = set(without)
         kept = {path: record for path, record in self.files.items() if path not in dropped}
         changes = {
+            "schema_version": max(self.schema_version, SCHEMA_VERSION, key=_minor_version),
             "written_by": __version__,
             "variants": self.variants | {variant.name: variant for variant in variants},
+            "calibrations": self.calibrations | {item.name: item for item in calibrations},
             "files": kept | dict(files or {}),
             "tools": self.tools | dict(tools or {}),
         }
@@ -195,6 +210,10 @@ def _require_same_major(version: object, writer: object) -> None:
             f"the bundle has schema {version}, written by pargo-export {writer}; this is pargo-export {__version__}, "
             f"which reads schema {own_major}.x: install the version that wrote it, or export again with this one"
         )
+
+
+def _minor_version(version: str) -> int:
+    return int(version.partition(".")[2])
 
 
 def _refuse_constant(name: str) -> float:

@@ -15,17 +15,20 @@ from pargo_export.signature import Signature
 __all__ = [
     "VARIANT_NAME",
     "Component",
+    "Dialect",
     "Evidence",
     "InputKind",
     "Limits",
     "Precision",
+    "Quantization",
     "StageEvidence",
     "Variant",
 ]
 
 Component = Literal["all", "encoder", "projector"]
 InputKind = Literal["float", "uint8"]
-Precision = Literal["float32", "float16", "bfloat16", "int8", "fp8", "nvfp4"]
+Precision = Literal["float32", "float16", "bfloat16", "int8", "int8_weight_only", "fp8", "nvfp4"]
+Dialect = Literal["cpu", "tensorrt"]
 
 VARIANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -43,6 +46,8 @@ class StageEvidence(Record):
         max_abs: Largest absolute difference.
         cosine: Smallest cosine similarity of a token.
         reference_std: Standard deviation of the reference, which `max_abs` is to be read against.
+        mean_cosine: Mean cosine similarity of the tokens.
+        sqnr_db: Signal-to-quantization-noise ratio, decibels: power of the reference over that of the difference.
     """
 
     stage: str
@@ -51,6 +56,8 @@ class StageEvidence(Record):
     max_abs: float
     cosine: float
     reference_std: float
+    mean_cosine: float | None = None
+    sqnr_db: float | None = None
 
 
 class Limits(Record):
@@ -58,6 +65,8 @@ class Limits(Record):
 
     max_abs: float | None = None
     cosine: float | None = None
+    mean_cosine: float | None = None
+    sqnr_db: float | None = None
 
 
 class Evidence(Record):
@@ -86,6 +95,30 @@ class Evidence(Record):
         return self
 
 
+class Quantization(Record):
+    """How a variant was made from another one, by the stage `quantize`.
+
+    Attributes:
+        base: Name of the variant that it was made from.
+        float_precision: Precision of everything that is not quantized.
+        recipe: Name of the recipe; empty if only the float precision was changed.
+        dialect: `cpu` (unsigned, asymmetric activations, for integer units of CPUs) or `tensorrt` (symmetric).
+        calibration: Name of the calibration in the manifest; `None` if no activation is quantized.
+        quantized: Linears that are quantized, by module path.
+        kept: Linears that are not, with the reason.
+        smoothed: Linears whose activation outliers were moved into the weights.
+    """
+
+    base: str
+    float_precision: Literal["float32", "float16", "bfloat16"]
+    recipe: str = ""
+    dialect: Dialect = "tensorrt"
+    calibration: str | None = None
+    quantized: tuple[str, ...] = ()
+    kept: dict[str, str] = Field(default_factory=dict)
+    smoothed: tuple[str, ...] = ()
+
+
 class Variant(Record):
     """One graph of the bundle.
 
@@ -102,6 +135,7 @@ class Variant(Record):
         rewrites: Rewrites that were applied, in order.
         signature: Inputs and outputs.
         evidence: Parity with the reference, if it was measured.
+        quantization: How it was made from another variant; `None` for one that was exported from the checkpoint.
         recipe_sha256: Hash of everything that made the graph; a different hash means that it is stale.
     """
 
@@ -117,4 +151,5 @@ class Variant(Record):
     rewrites: tuple[str, ...] = ()
     signature: Signature
     evidence: Evidence | None = None
+    quantization: Quantization | None = None
     recipe_sha256: Sha256

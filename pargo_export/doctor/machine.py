@@ -15,7 +15,7 @@ from pargo_export.runtime.cores import count_usable_cores
 
 __all__ = ["Cpu", "Jetson", "Machine", "detect_machine"]
 
-# What decides how fast ONNX Runtime is: vector width, dot products of 8-bit integers, matrix units.
+# What decides how fast ONNX Runtime and OpenVINO are: vector width, dot products of 8-bit integers, matrix units.
 _FEATURES = (
     ("avx2", "avx2"),
     ("avx512f", "avx512"),

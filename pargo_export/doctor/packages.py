@@ -10,7 +10,7 @@ __all__ = ["PACKAGES", "find_versions", "missing"]
 PACKAGES: dict[str, tuple[str, ...]] = {
     "base": ("click", "numpy", "pillow", "pydantic", "rich", "safetensors"),
     "export": ("onnx", "onnxruntime", "onnxscript", "torch"),
-    "backends": ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx"),
+    "backends": ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
 }
 _SAME = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),

@@ -18,10 +18,11 @@ from pargo_export.assets import PHOTOGRAPH
 from pargo_export.bundle import Bundle, BundleTransaction, Evidence, Manifest, Variant
 from pargo_export.errors import BundleError, ConfigError, IntegrityError
 from pargo_export.graph.boundaries import detach_boundaries, write_probe
+from pargo_export.graph.comparison import require_parity
 from pargo_export.graph.component import ComponentModule, boundary_names, component_signature
 from pargo_export.graph.naming import name_by_module
 from pargo_export.graph.options import ExportOptions
-from pargo_export.graph.parity import ParityCase, measure_parity, reference_cases, require_parity
+from pargo_export.graph.parity import ParityCase, measure_parity, reference_cases
 from pargo_export.graph.provenance import checkpoint_source, export_recipe, tool_versions, weights_sha256
 from pargo_export.graph.save import describe, save_graph
 from pargo_export.graph.translate import translate

@@ -21,7 +21,7 @@ from onnx import ModelProto, ValueInfoProto
 from pargo_export.assets import PHOTOGRAPH
 from pargo_export.bundle import Bundle, Variant
 from pargo_export.graph.check import Check, CheckFailure, first_line, perform, summarize_evidence
-from pargo_export.graph.emulate_bfloat16 import emulate_bfloat16
+from pargo_export.graph.emulate_half import emulate_half
 from pargo_export.preprocessing import normalize, preprocess_uint8
 from pargo_export.signature import TensorSpec
 
@@ -171,7 +171,7 @@ def _check_run(bundle: Bundle, variant: Variant) -> str:
     engine = f"ONNX Runtime {onnxruntime.__version__}"
     with expendable_graph(bundle, variant) as graph:
         if variant.precision == "bfloat16":
-            emulate_bfloat16(graph)
+            emulate_half(graph, "bfloat16")
             engine += ", bfloat16 emulated"
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         outputs = session.run(None, {session.get_inputs()[0].name: values})

@@ -12,26 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from pargo_export.assets import PHOTOGRAPH
-from pargo_export.bundle import Evidence, Limits, StageEvidence
-from pargo_export.errors import ExportError, ParityError
+from pargo_export.bundle import Evidence
+from pargo_export.errors import ExportError
+from pargo_export.graph.comparison import PARITY_LIMITS, compare, find_failures
 from pargo_export.graph.component import IMAGE_FEATURES, NORMALIZED_FEATURES
-from pargo_export.graph.emulate_bfloat16 import emulate_bfloat16
+from pargo_export.graph.emulate_half import emulate_half
 from pargo_export.graph.options import ExportOptions, FloatPrecision
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.preprocessing import ImageSource, PreprocessSpec, normalize, preprocess_uint8
 
-__all__ = ["PARITY_LIMITS", "ParityCase", "compare", "measure_parity", "reference_cases", "require_parity"]
+__all__ = ["ParityCase", "measure_parity", "reference_cases"]
 
 Array = NDArray[np.float32]
 _SEED = 20240823  # the day the paper appeared
-
-# max_abs is held against limit * max(1, standard deviation of the reference); cosine is the worst token's.
-# Measured on the golden cases and the full size: docs/verified.md.
-PARITY_LIMITS: dict[str, Limits] = {
-    "float32": Limits(max_abs=1e-4, cosine=0.99999),
-    "float16": Limits(max_abs=5e-2, cosine=0.999),
-    "bfloat16": Limits(max_abs=4e-1, cosine=0.99),
-}
 
 
 @dataclass(frozen=True)
@@ -95,35 +88,6 @@ def reference_cases(
     return cases
 
 
-def compare(stage: str, source: str, expected: Array, found: NDArray[np.generic]) -> StageEvidence:
-    """Measure the agreement of one stage on one input; differences and cosines in float64.
-
-    Raises:
-        ParityError: The shapes differ or `found` holds NaN or infinity.
-    """
-    if expected.shape != found.shape:
-        raise ParityError(
-            f"{stage} on {source}: the graph gives {found.shape}, the reference {expected.shape}"
-        )
-    left, right = expected.astype(np.float64), found.astype(np.float64)
-    if not np.isfinite(right).all():
-        bad = np.count_nonzero(~np.isfinite(right))
-        raise ParityError(
-            f"{stage} on {source}: {bad} of {right.size} values are NaN or infinite (largest reference value "
-            f"{np.abs(left).max():.3g}); a half-precision overflow calls for bf16 or fp32"
-        )
-    norms = np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
-    cosine = np.divide((left * right).sum(axis=-1), norms, out=np.ones_like(norms), where=norms > 0)
-    return StageEvidence(
-        stage=stage,
-        batch=expected.shape[0],
-        source=source,
-        max_abs=float(np.abs(left - right).max()),
-        cosine=float(cosine.min()),
-        reference_std=float(left.std()),
-    )
-
-
 def _session(graph: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its notes on optimisations it skipped help nobody here
@@ -160,7 +124,7 @@ def measure_parity(
     """
     notes = []
     if precision == "bfloat16":
-        emulate_bfloat16(probe)
+        emulate_half(probe, "bfloat16")
         notes.append("bfloat16 was emulated: float32 operators, every bfloat16 value rounded")
     session = _session(probe)
     feed_name = session.get_inputs()[0].name
@@ -178,33 +142,7 @@ def measure_parity(
     return Evidence(
         stages=tuple(measured),
         limits=limits,
-        passed=not _failures(measured, limits),
+        passed=not find_failures(measured, limits),
         reference="float32 PyTorch reference, CPU",
         notes=tuple(notes),
     )
-
-
-def _failures(stages: Sequence[StageEvidence], limits: Limits) -> list[StageEvidence]:
-    def fails(item: StageEvidence) -> bool:
-        allowed = (limits.max_abs or np.inf) * max(1.0, item.reference_std)
-        return item.max_abs > allowed or item.cosine < (limits.cosine or -1.0)
-
-    return [item for item in stages if fails(item)]
-
-
-def require_parity(evidence: Evidence) -> None:
-    """Turn failed evidence into an error.
-
-    Raises:
-        ParityError: Lists every stage past the limits, the first one in the network first.
-    """
-    failures = _failures(evidence.stages, evidence.limits)
-    if failures:
-        lines = "; ".join(
-            f"{item.stage} (batch {item.batch}, {item.source}): max abs {item.max_abs:.3g}, cosine {item.cosine:.6f}"
-            for item in failures
-        )
-        raise ParityError(
-            f"the graph does not compute what the reference computes (limits: max abs {evidence.limits.max_abs} "
-            f"per unit of standard deviation, cosine {evidence.limits.cosine}): {lines}"
-        )

@@ -10,9 +10,10 @@ from pargo_export.checkpoint.config_file import ConfigSource
 from pargo_export.config import ModelConfig
 from pargo_export.errors import ConfigError
 from pargo_export.graph.check import Check, CheckFailure, perform, summarize_evidence
+from pargo_export.graph.comparison import PARITY_LIMITS, require_parity
 from pargo_export.graph.graph_checks import expendable_graph
 from pargo_export.graph.options import ExportOptions
-from pargo_export.graph.parity import PARITY_LIMITS, measure_parity, reference_cases, require_parity
+from pargo_export.graph.parity import measure_parity, reference_cases
 from pargo_export.graph.provenance import weights_sha256
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.loading import load_checkpoint

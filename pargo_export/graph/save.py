@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
@@ -11,8 +12,10 @@ import onnx_ir as ir
 from pargo_export._version import __version__
 from pargo_export.config import ModelConfig
 from pargo_export.errors import ExportError
-from pargo_export.graph.options import ExportOptions
 from pargo_export.signature import Signature
+
+if TYPE_CHECKING:  # the options need PyTorch, writing a graph does not
+    from pargo_export.graph.options import ExportOptions
 
 __all__ = ["describe", "save_graph"]
 

@@ -82,8 +82,9 @@ class Runtime:
 
         Args:
             bundle: The directory, or the opened bundle.
-            backend: `"auto"`, `"onnxruntime"` (CPU) or `"onnxruntime-cuda"`.
-            variant: Name of the variant; by default the whole model, in the precision that suits the backend.
+            backend: `"auto"`, `"onnxruntime"` (CPU), `"onnxruntime-cuda"`, `"openvino"` (CPU) or `"openvino-bf16"`:
+                CPU, what is not quantized in bfloat16 whatever the graph says; never chosen by `"auto"`.
+            variant: Name of the variant; by default the whole model, in the precision that suits the machine.
             threads: CPU threads of one run; by default every physical core that this process may use.
             allow_spinning: Let idle CPU threads wait busily. Worth it only if the cores have nothing else
                 to do: with several runtimes on few cores it makes all of them slower.

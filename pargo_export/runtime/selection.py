@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pargo_export.bundle import Bundle, Variant
 from pargo_export.errors import BackendError, MissingDependencyError
 from pargo_export.runtime.backends import BACKENDS, Backend
+from pargo_export.runtime.preferences import PREFERENCES, kind_of
 from pargo_export.runtime.runner import Runner, RunnerOptions
 
 __all__ = ["Candidate", "Selection", "open_runner", "select"]
@@ -52,8 +53,9 @@ def select(
 
     Without a name, only variants of the whole model are considered; in a bundle that has none, only those
     of the encoder, else of the projector. A variant whose parity evidence failed is taken only when it
-    is named. Best is, in this order: the order of `backends`; the backend's preferred precision; a
-    variant made for such a device; one that takes normalised pixels as well as pictures; the name.
+    is named, and so is a backend that is not `automatic`. Best is, in this order: the order of
+    `runtime.preferences`; a variant made for such a device; one that takes normalised pixels as well as
+    pictures; the name.
 
     Args:
         bundle: The bundle.
@@ -68,7 +70,8 @@ def select(
     by_name = {item.name: item for item in backends}
     if backend != "auto" and backend not in by_name:
         raise BackendError(f"unknown backend {backend!r}; choose one of auto, {', '.join(sorted(by_name))}")
-    wanted = tuple(backends) if backend == "auto" else (by_name[backend],)
+    automatic = [item for item in backends if item.automatic]
+    wanted = automatic if backend == "auto" else [by_name[backend]]
     variants = bundle.manifest.variants
     named = [bundle.variant(variant)] if variant is not None or not variants else list(variants.values())
     # A variant that cannot run must not be replaced by one that computes something else.
@@ -91,8 +94,7 @@ def select(
             refusals.append(f"{choice}: {reason}")
         else:
             candidates.append(choice)
-    order = [item.name for item in wanted]
-    candidates.sort(key=lambda choice: _rank(choice, order))
+    candidates.sort(key=_rank)  # stable: what has no preference keeps the order of `backends`
     return Selection(tuple(candidates), tuple(refusals))
 
 
@@ -134,12 +136,11 @@ def _open(choice: Candidate, bundle: Bundle, options: RunnerOptions) -> Runner:
     return runner
 
 
-def _rank(choice: Candidate, order: list[str]) -> tuple[int, int, int, bool, str]:
-    targets = choice.backend.targets
-    target = choice.variant.target
+def _rank(choice: Candidate) -> tuple[int, int, bool, str]:
+    pair = (choice.backend.name, kind_of(choice.variant))
+    targets, target = choice.backend.targets, choice.variant.target
     return (
-        order.index(choice.backend.name),
-        choice.backend.precisions.index(choice.variant.precision),
+        PREFERENCES.index(pair) if pair in PREFERENCES else len(PREFERENCES),
         targets.index(target) if target in targets else len(targets),
         choice.variant.input != "float",
         choice.variant.name,

@@ -12,9 +12,9 @@ from rewrite.random_models import random_images
 from tolerances import TOLERANCES
 
 from pargo_export.bundle import Bundle
-from pargo_export.graph.emulate_bfloat16 import emulate_bfloat16
+from pargo_export.graph.comparison import PARITY_LIMITS
+from pargo_export.graph.emulate_half import emulate_half
 from pargo_export.graph.export import export_onnx
-from pargo_export.graph.parity import PARITY_LIMITS
 from pargo_export.preprocessing import normalize
 
 
@@ -26,7 +26,7 @@ def test_output_is_that_of_the_official_code(golden_export, tmp_path):
     if precision == "bf16":  # no kernels on the CPU
         path = tmp_path / "emulated.onnx"
         path.write_bytes(graph.path.read_bytes())
-        emulate_bfloat16(path)
+        emulate_half(path, "bfloat16")
     found = run(path, case.images.numpy())[0]
     expected = case.io["projected"].numpy()
     assert found.shape == expected.shape

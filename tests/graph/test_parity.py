@@ -17,17 +17,11 @@ from PIL import Image
 from pargo_export.bundle import Evidence, Limits, StageEvidence
 from pargo_export.errors import ExportError, ParityError
 from pargo_export.graph.boundaries import detach_boundaries, write_probe
+from pargo_export.graph.comparison import PARITY_LIMITS, compare, require_parity
 from pargo_export.graph.component import ComponentModule, boundary_names, component_signature
 from pargo_export.graph.naming import name_by_module
 from pargo_export.graph.options import ExportOptions
-from pargo_export.graph.parity import (
-    PARITY_LIMITS,
-    ParityCase,
-    compare,
-    measure_parity,
-    reference_cases,
-    require_parity,
-)
+from pargo_export.graph.parity import ParityCase, measure_parity, reference_cases
 from pargo_export.graph.save import save_graph
 from pargo_export.graph.translate import translate
 from pargo_export.preprocessing import PreprocessSpec, normalize

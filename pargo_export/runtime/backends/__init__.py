@@ -1,10 +1,11 @@
-"""The backends, in the order in which an automatic choice prefers them."""
+"""The backends, GPUs first. What an automatic choice prefers is in `runtime/preferences.py`."""
 
 from __future__ import annotations
 
 from pargo_export.runtime.backends.backend import Backend
 from pargo_export.runtime.backends.onnxruntime import ONNXRUNTIME_CPU, ONNXRUNTIME_CUDA, OnnxRuntimeRunner
+from pargo_export.runtime.backends.openvino import OPENVINO, OPENVINO_BF16, OpenVinoRunner
 
-__all__ = ["BACKENDS", "Backend", "OnnxRuntimeRunner"]
+__all__ = ["BACKENDS", "Backend", "OnnxRuntimeRunner", "OpenVinoRunner"]
 
-BACKENDS: tuple[Backend, ...] = (ONNXRUNTIME_CUDA, ONNXRUNTIME_CPU)
+BACKENDS: tuple[Backend, ...] = (ONNXRUNTIME_CUDA, ONNXRUNTIME_CPU, OPENVINO, OPENVINO_BF16)

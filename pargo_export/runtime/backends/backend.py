@@ -18,9 +18,11 @@ class Backend:
     Attributes:
         name: What the user calls it, for example `"onnxruntime"`.
         device: Where it runs, for example `"CPU"`.
-        precisions: Precisions of graphs that it runs, the preferred first.
+        precisions: Precisions of graphs that it runs.
         unsupported: Precisions that it cannot run, with the reason.
         targets: Targets of variants that suit it best, the preferred first.
+        automatic: Whether it may be chosen without being named; not where it computes less exactly than the
+            graph says.
         find_obstacle: Returns why this machine cannot use the backend; `None` if it can, as far as can be
             told without a graph.
         open: Opens a variant; raises `BackendError` if that fails.
@@ -33,6 +35,7 @@ class Backend:
     open: Callable[[Bundle, Variant, RunnerOptions], Runner]
     unsupported: Mapping[str, str] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
+    automatic: bool = True
 
     def find_refusal(self, variant: Variant) -> str | None:
         """Return why the backend cannot run a variant, whatever the machine; `None` if it can."""

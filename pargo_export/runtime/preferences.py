@@ -1,0 +1,56 @@
+"""What an automatic choice prefers: one list of backends with kinds of variants, the best first."""
+
+from __future__ import annotations
+
+from pargo_export.bundle import Variant
+
+__all__ = ["PREFERENCES", "kind_of"]
+
+_INT8_FOR_CPUS = "int8 for CPUs"
+
+# A GPU before the CPU. On the CPU by measured time of the full-size model (2 cores with AVX512-VNNI, one image):
+# int8 for CPUs 0.8 s in OpenVINO and 1.0 s in ONNX Runtime; float32 2.5 s in both; float16 2.6 s in OpenVINO, which
+# widens the weights once, and 5.5 s in ONNX Runtime. What follows was made for GPUs or to save memory, and runs here
+# without gain. Only what ranks before float32 may differ from it visibly: its evidence must have passed.
+PREFERENCES: tuple[tuple[str, str], ...] = (
+    ("onnxruntime-cuda", "float16"),
+    ("onnxruntime-cuda", "float32"),
+    ("onnxruntime-cuda", "bfloat16"),
+    ("onnxruntime-cuda", "int8"),
+    ("onnxruntime-cuda", _INT8_FOR_CPUS),
+    ("openvino", _INT8_FOR_CPUS),
+    ("onnxruntime", _INT8_FOR_CPUS),
+    ("onnxruntime", "float32"),
+    ("openvino", "float32"),
+    ("openvino", "float16"),
+    ("onnxruntime", "float16"),
+    ("openvino", "int8_weight_only"),
+    ("onnxruntime", "int8_weight_only"),
+    ("openvino", "int8"),
+    ("onnxruntime", "int8"),
+    ("openvino", "bfloat16"),
+    ("openvino-bf16", _INT8_FOR_CPUS),
+    ("openvino-bf16", "float32"),
+    ("openvino-bf16", "bfloat16"),
+    ("openvino-bf16", "float16"),
+    ("openvino-bf16", "int8_weight_only"),
+    ("openvino-bf16", "int8"),
+)
+
+
+def kind_of(variant: Variant) -> str:
+    """Return the precision of a variant, or `"int8 for CPUs"`.
+
+    That is one in the dialect of CPUs with float32 around the integers, whose evidence passed: other ones run on a
+    CPU as well, but without gain (float16 is converted back and forth), or nobody knows how well.
+    """
+    quantization, evidence = variant.quantization, variant.evidence
+    if (
+        variant.precision == "int8"
+        and quantization is not None
+        and (quantization.dialect, quantization.float_precision) == ("cpu", "float32")
+        and evidence is not None
+        and evidence.passed
+    ):
+        return _INT8_FOR_CPUS
+    return variant.precision
