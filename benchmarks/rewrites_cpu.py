@@ -12,8 +12,6 @@ The model has the official widths and projector, but `--blocks` tower blocks, so
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -23,9 +21,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from common import describe_environment, write_json
 from torch.utils.flop_counter import FlopCounterMode
 
-from pargo_export import ExportOptions, __version__, export_onnx, load_checkpoint, write_sample
+from pargo_export import ExportOptions, export_onnx, load_checkpoint, write_sample
 from pargo_export.checkpoint.presets import preset
 from pargo_export.config import ModelConfig
 from pargo_export.model.frontend import VisualFrontEnd
@@ -124,16 +123,10 @@ def main() -> None:
             rows.append(row)
             if arguments.markdown:
                 print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
-    environment = {
-        "cpu": platform.processor() or platform.machine(),
-        "onnxruntime": onnxruntime.__version__,
-        "torch": torch.__version__,
-        "pargo_export": __version__,
-        "tower_blocks": arguments.blocks,
-        "rounds": arguments.rounds,
-    }
+    environment = describe_environment(("onnxruntime", "torch"))
+    environment |= {"tower_blocks": arguments.blocks, "rounds": arguments.rounds}
     if arguments.json:
-        arguments.json.write_text(json.dumps({"environment": environment, "rows": rows}, indent=1) + "\n")
+        write_json(arguments.json, {"environment": environment, "rows": rows})
 
 
 if __name__ == "__main__":

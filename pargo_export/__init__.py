@@ -2,10 +2,12 @@
 
 ::
 
-    from pargo_export import Runtime, export_onnx, load_checkpoint
+    from pargo_export import Runtime, calibrate, export_onnx, load_checkpoint, quantize
 
     model = load_checkpoint("pargo.safetensors")   # strict, weights only
     export_onnx(model, "bundle")                   # ONNX + manifest, held against the reference
+    calibrate("bundle", "photos/")                 # ranges of the activations
+    quantize("bundle", precision="int8")           # held against images that calibration did not see
     with Runtime.open("bundle") as runtime:        # needs no PyTorch
         visual_tokens = runtime.encode(["photo.jpg"])   # float32 [1, Q, C_llm]
 
@@ -19,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from pargo_export._version import __version__
 from pargo_export.errors import (
+    AccuracyError,
     BackendError,
     BundleError,
+    CalibrationError,
     CheckpointError,
     ConfigError,
     ExportError,
@@ -30,6 +34,7 @@ from pargo_export.errors import (
     MissingDependencyError,
     PargoExportError,
     ParityError,
+    QuantizationError,
     StateDictError,
     UnsafeCheckpointError,
 )
@@ -42,12 +47,19 @@ if TYPE_CHECKING:
     from pargo_export.graph.verify import VerifyReport, verify
     from pargo_export.model.loading import load_checkpoint
     from pargo_export.model.sample import write_sample
+    from pargo_export.quantize.calibrate import CalibrateOptions, CalibrationResult, calibrate
+    from pargo_export.quantize.options import QuantizeOptions
+    from pargo_export.quantize.quantize import QuantizeResult, quantize
     from pargo_export.runtime import Runtime
 
 __all__ = [
+    "AccuracyError",
     "BackendError",
     "Bundle",
     "BundleError",
+    "CalibrateOptions",
+    "CalibrationError",
+    "CalibrationResult",
     "CheckpointError",
     "ConfigError",
     "ExportError",
@@ -61,27 +73,37 @@ __all__ = [
     "PargoExportError",
     "ParityError",
     "ProjectorConfig",
+    "QuantizationError",
+    "QuantizeOptions",
+    "QuantizeResult",
     "Runtime",
     "StateDictError",
     "UnsafeCheckpointError",
     "VerifyReport",
     "VisionConfig",
     "__version__",
+    "calibrate",
     "export_onnx",
     "load_checkpoint",
+    "quantize",
     "verify",
     "write_sample",
 ]
 
 _LAZY = {
     "Bundle": "pargo_export.bundle",
+    "CalibrateOptions": "pargo_export.quantize.calibrate",
+    "CalibrationResult": "pargo_export.quantize.calibrate",
     "ExportOptions": "pargo_export.graph.options",
     "ExportResult": "pargo_export.graph.export",
     "ModelConfig": "pargo_export.config",
     "ProjectorConfig": "pargo_export.config",
+    "QuantizeOptions": "pargo_export.quantize.options",
+    "QuantizeResult": "pargo_export.quantize.quantize",
     "Runtime": "pargo_export.runtime",
     "VerifyReport": "pargo_export.graph.verify",
     "VisionConfig": "pargo_export.config",
+    "calibrate": "pargo_export.quantize.calibrate",
     "export_onnx": "pargo_export.graph.export",
     "load_checkpoint": "pargo_export.model.loading",
     "verify": "pargo_export.graph.verify",
@@ -90,6 +112,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "quantize":  # the stage and its function are one, see there
+        return importlib.import_module("pargo_export.quantize")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -98,8 +122,9 @@ def __getattr__(name: str) -> Any:
         missing = (error.name or "").partition(".")[0]
         if missing == __name__:
             raise
+        extra = "quantize" if ".quantize." in _LAZY[name] else "export"
         raise MissingDependencyError(
-            f"pargo_export.{name} needs {missing}: pip install 'pargo-export[export]'", name=missing
+            f"pargo_export.{name} needs {missing}: pip install 'pargo-export[{extra}]'", name=missing
         ) from error
     globals()[name] = value
     return value

@@ -177,6 +177,32 @@ def test_every_backend_is_listed():
         assert all(item.ok == (not item.reason) for item in ability.precisions)
 
 
+@pytest.mark.parametrize(
+    ("features", "note"),
+    [
+        (("avx2", "avx512_vnni", "amx_int8"), "int8 is computed by amx_int8"),
+        (("avx2", "avx512", "avx512_vnni"), "int8 is computed by avx512_vnni"),
+        (("neon", "fp16", "dotprod"), "int8 is computed by dotprod"),
+        (("avx2",), "int8 gains little: this CPU has none of amx_int8, avx512_vnni"),
+    ],
+)
+def test_speed_of_int8_depends_on_the_cpu(features, note):
+    """CPU backends say which instructions multiply 8-bit integers; others have nothing to say."""
+    notes = {ability.name: ability.note for ability in find_abilities(NO_GPU, features=features)}
+    assert notes["onnxruntime"].startswith(note)
+    assert notes["openvino"] == notes["onnxruntime"]
+    assert notes["export"] == notes["onnxruntime-cuda"] == ""
+
+
+def test_installed_openvino_is_listed():
+    """Its version is shown as that of every other package."""
+    try:
+        expected = metadata.version("openvino")
+    except metadata.PackageNotFoundError:
+        expected = None
+    assert find_versions()["openvino"] == expected
+
+
 def test_missing_packages_are_to_be_installed(monkeypatch):
     """What is missing comes with the command that installs it."""
 
@@ -210,7 +236,7 @@ def test_base_dependencies_are_enough():
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("onnx", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx"):
+        if name.partition(".")[0] in ("onnx", "onnxruntime", "openvino", "torch", "tensorrt", "tensorrt_rtx"):
             raise ModuleNotFoundError(f"{name} is not installed", name=name)
 sys.meta_path.insert(0, Blocker())
 from pargo_export.doctor import diagnose
@@ -226,3 +252,4 @@ print(diagnosis.can_run, *(ability.reason for ability in diagnosis.abilities), s
     )
     assert done.stdout.startswith("False\n")
     assert "pip install 'pargo-export[ort]'" in done.stdout
+    assert "pip install 'pargo-export[openvino]'" in done.stdout

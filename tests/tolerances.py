@@ -63,4 +63,25 @@ TOLERANCES = {
     ),
     "export-bf16-direction": Tolerance(1e-2, "1 - cosine of a token in bfloat16 (measured 9e-4)"),
     "export-forms": Tolerance(3e-5, "two float32 graphs, each within 1.05e-5 of the reference"),
+    "quantize-integers": Tolerance(
+        2e-5, "float32 sum of a dozen products of integers and scales, of order 20 (measured 4e-6)"
+    ),
+    "smooth-float32": Tolerance(
+        2e-5, "a gain divided and a weight multiplied, float32, activations of order 10 (measured 3e-6)"
+    ),
+    "smooth-network": Tolerance(
+        1e-4, "float32 rounding of every smoothed gain and weight of a network (measured 2e-5)"
+    ),
+    "runtime-backends": Tolerance(
+        5e-5, "float32 sums in another order, ONNX Runtime and OpenVINO (measured 6.6e-6)"
+    ),
+    "runtime-backends-float16": Tolerance(
+        3e-2, "float16 rounded at every node by the one, never by the other (measured 7e-3)"
+    ),
+    "runtime-bfloat16": Tolerance(
+        2e-1, "bfloat16 products of a small random model (measured 0.11); any wrong mask costs 0.25"
+    ),
+    "function-float16-rounding": Tolerance(
+        2e-3, "one rounding of values of order 1 to float16 (measured 5e-4)"
+    ),
 }

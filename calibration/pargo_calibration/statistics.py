@@ -145,8 +145,8 @@ class TensorStatistics:
         self.count += values.size
         self.minimum = min(self.minimum, float(low.min()))
         self.maximum = max(self.maximum, float(high.max()))
-        # A channel without a finite value has low = inf > high = -inf.
-        channel_max_abs = np.where(low <= high, np.maximum(-low, high), np.float32(0))
+        # -inf where a channel has no finite value: smaller than anything.
+        channel_max_abs = np.maximum(-low, high)
         np.maximum(self.channel_max_abs, channel_max_abs, out=self.channel_max_abs)
         self.histogram.add(values, float(channel_max_abs.max()))
 

@@ -14,7 +14,7 @@ from pargo_export._version import __version__
 __all__ = ["COMMANDS", "cli", "main"]
 
 # In the order in which they are used.
-COMMANDS = ("sample", "onnx", "verify", "run", "inspect", "doctor")
+COMMANDS = ("sample", "onnx", "calibrate", "quantize", "verify", "run", "inspect", "doctor")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -46,7 +46,7 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="pargo-export", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Export a ParGo visual front-end to ONNX, verify it, and run it on edge devices."""
+    """Export a ParGo visual front-end to ONNX, quantize it, verify it, and run it on edge devices."""
 
 
 def main() -> None:

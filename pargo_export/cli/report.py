@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.progress import Progress, TaskID
     from rich.status import Status
 
 __all__ = ["Reporter"]
@@ -30,8 +31,10 @@ class Reporter:
     def __init__(self, *, as_json: bool = False, verbose: bool = False, quiet: bool = False) -> None:
         self._as_json, self._verbose, self._quiet = as_json, verbose, quiet
         self._status: Status | None = None
+        self._bar: tuple[Progress, TaskID] | None = None
         self._current = ""
         self._since = 0.0
+        self._tenths = 0
 
     @cached_property
     def _out(self) -> Console:
@@ -50,14 +53,12 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         self._finish_step()
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        self._stop_status()
 
     def step(self, text: str) -> None:
         """Show what is being done: a spinner on a terminal, a line with --verbose, else nothing."""
         self._finish_step()
-        self._current, self._since = text, time.perf_counter()
+        self._current, self._since, self._tenths = text, time.perf_counter(), 0
         if self._quiet or self._verbose or not self._err.is_terminal:
             return
         if self._status is None:
@@ -65,6 +66,24 @@ class Reporter:
             self._status.start()
         else:
             self._status.update(text)
+
+    def advance(self, done: int, total: int) -> None:
+        """Show how far the step is: a bar on a terminal, a line every tenth with --verbose, else nothing."""
+        if self._quiet or total <= 0:
+            return
+        if self._verbose:
+            tenths = 10 * done // total
+            if tenths > self._tenths:
+                self._tenths = tenths
+                self.note(f"{time.perf_counter() - self._since:7.2f} s  {self._current}: {done} of {total}")
+            return
+        if not self._err.is_terminal:
+            return
+        if self._bar is None:
+            self._stop_status()  # rich shows one live display at a time
+            self._bar = self._start_bar()
+        progress, task = self._bar
+        progress.update(task, completed=done, total=total)
 
     def note(self, text: str) -> None:
         """Print a line on standard error."""
@@ -92,7 +111,23 @@ class Reporter:
         for item in items:
             self._out.print(item, markup=False)
 
+    def _start_bar(self) -> tuple[Progress, TaskID]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        bar = Progress(*columns, console=self._err, transient=True)
+        bar.start()
+        return bar, bar.add_task(self._current, total=None)
+
+    def _stop_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
     def _finish_step(self) -> None:
+        if self._bar is not None:
+            self._bar[0].stop()
+            self._bar = None
         if self._current and self._verbose and not self._quiet:
             self.note(f"{time.perf_counter() - self._since:7.2f} s  {self._current}")
         self._current = ""

@@ -9,7 +9,9 @@ from typing import TypeAlias
 from rich.console import RenderableType
 from rich.text import Text
 
+from pargo_export.bundle import Calibration, Manifest
 from pargo_export.cli import layout
+from pargo_export.cli.quantization import calibration_rows, quantization_rows
 from pargo_export.graph.check import summarize_evidence
 from pargo_export.inspect import BlockCost, CostTable, GraphSummary, Summary
 
@@ -32,7 +34,11 @@ def render_summary(summary: Summary, variant: str | None = None) -> Iterator[Ren
     yield layout.facts(_model(summary))
     for graph in graphs:
         yield layout.heading(f"Variant {graph.variant.name}")
-        yield layout.facts(_variant(graph))
+        yield layout.facts(_variant(graph, manifest))
+    for calibration in _calibrations(manifest, variant):
+        yield layout.heading(f"Calibration {calibration.name}")
+        size = sum(manifest.files[path].size_bytes for path in calibration.files)
+        yield layout.facts(calibration_rows(calibration, size))
     yield layout.heading(f"Cost of a run, batch {summary.reference.batch}")
     yield _cost_table(summary.reference, graphs[0] if graphs else None)
     yield Text("  GFLOP: matrix products, multiply-add = 2. MB: weights and activations, once.", style="dim")
@@ -42,6 +48,15 @@ def render_summary(summary: Summary, variant: str | None = None) -> Iterator[Ren
         for path, record in sorted(manifest.files.items())
     ]
     yield layout.table(("file", "size", "sha256", "stage"), rows)
+
+
+def _calibrations(manifest: Manifest, variant: str | None) -> list[Calibration]:
+    """Return the calibrations: all, or the one that a variant was made with."""
+    if variant is None:
+        return list(manifest.calibrations.values())
+    made = manifest.variants[variant].quantization
+    found = manifest.calibrations.get((made and made.calibration) or "")
+    return [] if found is None else [found]
 
 
 def _model(summary: Summary) -> Iterator[tuple[str, str]]:
@@ -76,10 +91,12 @@ def _model(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
 
 
-def _variant(graph: GraphSummary) -> Iterator[tuple[str, str]]:
+def _variant(graph: GraphSummary, manifest: Manifest) -> Iterator[tuple[str, str]]:
     variant = graph.variant
     form = f"opset {variant.opset}, {variant.precision}, attention {variant.attention}, for {variant.target}"
     yield "graph", f"{variant.component}, {form}, {layout.size(graph.size_bytes)}"
+    used = _calibrations(manifest, variant.name)
+    yield from quantization_rows(variant, used[0] if used else None)
     yield "input", ", ".join(map(layout.tensor, variant.signature.inputs))
     yield "output", ", ".join(map(layout.tensor, variant.signature.outputs))
     if graph.nodes is None:

@@ -16,6 +16,8 @@ __all__ = ["Ability", "PrecisionSupport", "find_abilities"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # Compute capability from which NVIDIA GPUs multiply in a precision.
 _MIN_CAPABILITY = {"bfloat16": (8, 0), "fp8": (8, 9), "nvfp4": (10, 0)}
+# Instruction sets with 8-bit dot products, the fastest first: without one, int8 gains little on a CPU.
+_INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "dotprod")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Ability:
         ok: Whether it works here, as far as can be told without a graph.
         reason: Why not and what to do about it; empty if it works.
         precisions: What a backend runs; empty for `"export"`.
+        note: What decides the speed here; empty if there is nothing to say.
     """
 
     name: str
@@ -50,22 +53,26 @@ class Ability:
     ok: bool
     reason: str
     precisions: tuple[PrecisionSupport, ...] = ()
+    note: str = ""
 
 
-def find_abilities(driver: Driver, backends: Sequence[Backend] = BACKENDS) -> tuple[Ability, ...]:
-    """Return whether this machine can export, then what each backend can do, the preferred one first.
+def find_abilities(
+    driver: Driver, backends: Sequence[Backend] = BACKENDS, *, features: Sequence[str] = ()
+) -> tuple[Ability, ...]:
+    """Return whether this machine can export, then what each backend can do.
 
     Args:
         driver: The GPUs; backends run on the first one.
         backends: The known backends.
+        features: Instruction sets of the processor.
     """
     lacking = missing("export")
     reason = f"{', '.join(lacking)} missing: pip install 'pargo-export[export]'" if lacking else ""
     export = Ability("export", "CPU", ok=not lacking, reason=reason)
-    return (export, *(_describe(backend, driver) for backend in backends))
+    return (export, *(_describe(backend, driver, features) for backend in backends))
 
 
-def _describe(backend: Backend, driver: Driver) -> Ability:
+def _describe(backend: Backend, driver: Driver, features: Sequence[str]) -> Ability:
     obstacle = backend.find_obstacle() or ""
     return Ability(
         name=backend.name,
@@ -73,7 +80,15 @@ def _describe(backend: Backend, driver: Driver) -> Ability:
         ok=not obstacle,
         reason=obstacle,
         precisions=tuple(_support(backend, precision, driver) for precision in PRECISIONS),
+        note=_note_int8(features) if backend.device == "CPU" and "int8" in backend.precisions else "",
     )
+
+
+def _note_int8(features: Sequence[str]) -> str:
+    units = [name for name in _INT8_FEATURES if name in features]
+    if units:
+        return f"int8 is computed by {units[0]}"
+    return f"int8 gains little: this CPU has none of {', '.join(_INT8_FEATURES)}"
 
 
 def _support(backend: Backend, precision: str, driver: Driver) -> PrecisionSupport:

@@ -23,7 +23,7 @@ class Diagnosis:
         machine: The machine.
         driver: The NVIDIA driver and its GPUs.
         packages: Version by package; `None` where it is not installed.
-        abilities: Whether it can export, then its backends, the preferred one first.
+        abilities: Whether it can export, then its backends.
     """
 
     version: str
@@ -44,11 +44,11 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Look at this machine."""
-    driver = detect_driver()
+    driver, machine = detect_driver(), detect_machine()
     return Diagnosis(
         version=__version__,
-        machine=detect_machine(),
+        machine=machine,
         driver=driver,
         packages=find_versions(),
-        abilities=find_abilities(driver),
+        abilities=find_abilities(driver, features=machine.cpu.features),
     )

@@ -49,9 +49,22 @@ def first_line(error: Exception) -> str:
 
 
 def summarize_evidence(evidence: Evidence) -> str:
-    """Say how far the worst measurement is from the reference."""
+    """Say how far the worst measurement is from the reference, in the measures that have limits."""
     if not evidence.stages:
         return "nothing was measured"
+    if evidence.limits.mean_cosine is not None or evidence.limits.sqnr_db is not None:
+        return _summarize_quantized(evidence)
     largest = max(item.max_abs for item in evidence.stages)
     smallest = min(item.cosine for item in evidence.stages)
     return f"max abs {largest:.2g}, cosine {smallest:.6f} in {len(evidence.stages)} measurements"
+
+
+def _summarize_quantized(evidence: Evidence) -> str:
+    """Say it for a graph that rounds: single values and tokens are off, their mean and power tell."""
+    means = [item.mean_cosine for item in evidence.stages if item.mean_cosine is not None]
+    ratios = [item.sqnr_db for item in evidence.stages if item.sqnr_db is not None]
+    mean = f"{min(means):.5f}" if means else "not measured"
+    ratio = f"{min(ratios):.1f} dB" if ratios else "not measured"
+    worst = min(item.cosine for item in evidence.stages)
+    num_measured = len(evidence.stages)
+    return f"mean cosine {mean}, SQNR {ratio}, worst token {worst:.5f} in {num_measured} measurements"

@@ -5,6 +5,7 @@ Works on a device: NumPy and Pillow are enough. Node counts need `onnx` and are 
 
 from __future__ import annotations
 
+from pargo_export.inspect.accuracy import StageAccuracy, group_kept, worst_by_stage
 from pargo_export.inspect.cost import BlockCost, CostTable, estimate_cost
 from pargo_export.inspect.draw_masks import draw_masks, mask_text
 from pargo_export.inspect.draw_windows import draw_windows
@@ -15,10 +16,13 @@ __all__ = [
     "CostTable",
     "Geometry",
     "GraphSummary",
+    "StageAccuracy",
     "Summary",
     "draw_masks",
     "draw_windows",
     "estimate_cost",
+    "group_kept",
     "mask_text",
     "summarize",
+    "worst_by_stage",
 ]

@@ -6,6 +6,8 @@ Counted from the configuration, for any engine: nothing is measured here.
   `FlopCounterMode` counts the same.
 - Bytes are a lower bound: every weight is read once, every matrix product and every attention reads its
   inputs and writes its output once. Scores stay on the chip, and element-wise work is done on the way.
+- A quantized linear reads 8-bit weights, and 8-bit inputs where activations are quantized; what it writes, its
+  bias and everything else keep the float precision. Scales are not counted: one a row.
 
 What does not depend on the image (the queries before the first cross-attention) is computed for one image,
 whatever the batch.
@@ -55,7 +57,7 @@ class CostTable:
 
     Attributes:
         batch: Images at once.
-        element_bytes: Bytes of a weight and of an activation.
+        element_bytes: Bytes of a weight and of an activation that is not quantized.
         blocks: The blocks in the order in which they run.
     """
 
@@ -84,18 +86,23 @@ def estimate_cost(
     component: Literal["all"] | Part = "all",
     attention: str = "dense",
     rewrites: Iterable[str] = (),
+    quantized: Iterable[str] = (),
+    quantizes_activations: bool = True,
 ) -> CostTable:
     """Count what one run costs: by default of the reference, with its dense masks.
 
     Args:
         config: The model.
         batch: Images at once.
-        element_bytes: Bytes of a weight and of an activation: 4 for float32, 2 for float16 and bfloat16.
+        element_bytes: Bytes of a weight and of an activation that is not quantized: 4 for float32, 2 for float16
+            and bfloat16.
         component: Which part runs.
         attention: Attention form of the projector, as a variant of the bundle names it.
         rewrites: Rewrites that were applied, as a variant of the bundle names them.
+        quantized: Linears whose weights have 8 bits, as a variant of the bundle names them.
+        quantizes_activations: Whether their inputs have 8 bits too.
     """
-    form = Form(attention, frozenset(rewrites))
+    form = Form(attention, frozenset(rewrites), frozenset(quantized), quantizes_activations)
     parameters = count_parameters(config)
     found: list[tuple[Part, str, Tally]] = []
     if component != "projector":
@@ -113,9 +120,13 @@ def estimate_cost(
                 part=part,
                 parameters=parameters[name],
                 flops=tally.flops,
-                weight_bytes=element_bytes * tally.weights,
-                activation_bytes=element_bytes * tally.activations,
+                weight_bytes=_bytes(tally.weights, tally.narrow_weights, element_bytes),
+                activation_bytes=_bytes(tally.activations, tally.narrow_activations, element_bytes),
             )
             for part, name, tally in found
         ),
     )
+
+
+def _bytes(elements: int, narrow: int, element_bytes: int) -> int:
+    return element_bytes * (elements - narrow) + narrow

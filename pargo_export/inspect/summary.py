@@ -171,13 +171,17 @@ def _summarize_variant(bundle: Bundle, variant: Variant, batch: int) -> GraphSum
         nodes = count_nodes(bundle.file(variant.graph))
     except (MissingDependencyError, OSError, ValueError) as error:
         problem = str(error)
+    quantization = variant.quantization
+    float_precision = quantization.float_precision if quantization else variant.precision
     cost = estimate_cost(
         bundle.manifest.model,
         batch=batch,
-        element_bytes=_ELEMENT_BYTES.get(variant.precision, 1),
+        element_bytes=_ELEMENT_BYTES.get(float_precision, 1),
         component=variant.component,
         attention=variant.attention,
         rewrites=variant.rewrites,
+        quantized=quantization.quantized if quantization else (),
+        quantizes_activations=variant.precision != "int8_weight_only",
     )
     size = sum(files[path].size_bytes for path in bundle.manifest.files_of(variant.graph))
     return GraphSummary(variant, size, nodes, problem, cost)

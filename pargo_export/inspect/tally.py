@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["Tally"]
+__all__ = ["Narrow", "Tally"]
+
+
+class Narrow(NamedTuple):
+    """Which operands of a product have 8 bits."""
+
+    weight: bool
+    activation: bool
+
+
+NOTHING_NARROW = Narrow(weight=False, activation=False)
 
 
 @dataclass
@@ -15,14 +26,25 @@ class Tally:
         flops: Operations of matrix products.
         weights: Weights and constants read.
         activations: Activations read and written.
+        narrow_weights: Those of the weights that have 8 bits.
+        narrow_activations: Those of the activations that have 8 bits.
     """
 
     flops: int = 0
     weights: int = 0
     activations: int = 0
+    narrow_weights: int = 0
+    narrow_activations: int = 0
 
     def product(
-        self, rows: int, inputs: int, outputs: int, *, bias: bool = True, is_input_read: bool = True
+        self,
+        rows: int,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool = True,
+        is_input_read: bool = True,
+        narrow: Narrow = NOTHING_NARROW,
     ) -> None:
         """`[rows, inputs]` times a weight `[inputs, outputs]`; no rows: nothing is computed.
 
@@ -32,12 +54,15 @@ class Tally:
             outputs: Channels that come out.
             bias: Whether a bias is added.
             is_input_read: False if an earlier product of the same matrix has read the input already.
+            narrow: What has 8 bits; the bias and the output never have.
         """
         if not rows:
             return
         self.flops += 2 * rows * inputs * outputs
         self.weights += outputs * (inputs + bias)
         self.activations += rows * (inputs * is_input_read + outputs)
+        self.narrow_weights += outputs * inputs * narrow.weight
+        self.narrow_activations += rows * inputs * is_input_read * narrow.activation
 
     def attention(self, batch: int, queries: int, keys: int, width: int, *, num_scores: int) -> None:
         """Queries `[batch, queries, width]` over keys and values `[batch, keys, width]`.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pargo_export.config import ModelConfig
-from pargo_export.inspect.tally import Tally
+from pargo_export.inspect.tally import Narrow, Tally
 
 __all__ = ["SWIGLU_ALIGNMENT", "Form", "walk_encoder", "walk_projector"]
 
@@ -20,14 +20,23 @@ class Form:
     Attributes:
         attention: Attention form of the projector; only `"dense"` computes the scores that its mask hides.
         rewrites: Rewrites that were applied; those that change no count are ignored.
+        quantized: Linears whose weights have 8 bits, by module path; a merged one stands for its parts.
+        quantizes_activations: Whether their inputs have 8 bits too.
     """
 
     attention: str = "dense"
     rewrites: frozenset[str] = frozenset()
+    quantized: frozenset[str] = frozenset()
+    quantizes_activations: bool = True
 
     def has(self, rewrite: str) -> bool:
         """Whether a rewrite was applied."""
         return rewrite in self.rewrites
+
+    def narrow(self, path: str, merged: str | None = None) -> Narrow:
+        """Say what has 8 bits in a linear; `merged` is what it became part of, by default its parent's."""
+        found = bool(self.quantized & {path, merged or f"{path.rpartition('.')[0]}.merged"})
+        return Narrow(weight=found, activation=found and self.quantizes_activations)
 
 
 def walk_encoder(config: ModelConfig, form: Form, batch: int) -> Iterator[tuple[str, Tally]]:
@@ -35,20 +44,22 @@ def walk_encoder(config: ModelConfig, form: Form, batch: int) -> Iterator[tuple[
     vision, tiles = config.vision, batch * config.num_tiles
     width, patches = vision.width, vision.num_patches
     tally = Tally()
-    tally.product(tiles * patches, vision.in_channels * vision.patch_size**2, width)
+    narrow = form.narrow("tower.patch_embedding")
+    tally.product(tiles * patches, vision.in_channels * vision.patch_size**2, width, narrow=narrow)
     tally.constant(width * (1 + patches + (not form.has("fold-class-token"))))
     yield "patch_embedding", tally
     for layer in range(vision.num_layers):
         drops_class_token = form.has("drop-class-token") and layer == vision.num_layers - 1
-        yield f"tower_block_{layer}", _tower_block(config, form, tiles, patches + (not drops_class_token))
+        num_kept = patches + (not drops_class_token)
+        yield f"tower_block_{layer}", _tower_block(config, form, tiles, num_kept, f"tower.blocks.{layer}")
     tally = Tally(activations=2 * tiles * (patches + (not form.has("drop-class-token"))) * width)
     if not form.has("fold-output-norm"):
         tally.norm(width)
     yield "output_norm", tally
 
 
-def _tower_block(config: ModelConfig, form: Form, tiles: int, num_kept: int) -> Tally:
-    """One block that computes `num_kept` tokens of a tile from all of them."""
+def _tower_block(config: ModelConfig, form: Form, tiles: int, num_kept: int, path: str) -> Tally:
+    """One block, the module at `path`, that computes `num_kept` tokens of a tile from all of them."""
     vision = config.vision
     width, hidden, tokens = vision.width, vision.hidden_width, 1 + vision.num_patches
     if form.has("pad-swiglu"):
@@ -56,14 +67,16 @@ def _tower_block(config: ModelConfig, form: Form, tiles: int, num_kept: int) -> 
     rows, kept_rows = tiles * tokens, tiles * num_kept
     is_merged = form.has("merge-qkv")
     tally = Tally()
-    tally.product(rows, width, width)
-    tally.product(rows, width, width, bias=is_merged, is_input_read=not is_merged)
-    tally.product(rows, width, width, is_input_read=not is_merged)
+    query, key, value = (form.narrow(f"{path}.attention.qkv.{part}") for part in ("query", "key", "value"))
+    tally.product(rows, width, width, narrow=query)
+    tally.product(rows, width, width, bias=is_merged, is_input_read=not is_merged, narrow=key)
+    tally.product(rows, width, width, is_input_read=not is_merged, narrow=value)
     tally.attention(tiles, num_kept, tokens, width, num_scores=num_kept * tokens)
-    tally.product(kept_rows, width, width)
-    tally.product(kept_rows, width, hidden)
-    tally.product(kept_rows, width, hidden, is_input_read=not form.has("merge-swiglu"))
-    tally.product(kept_rows, hidden, width)
+    tally.product(kept_rows, width, width, narrow=form.narrow(f"{path}.attention.output"))
+    gate, up = (form.narrow(f"{path}.mlp.gate_up.{part}") for part in ("gate", "up"))
+    tally.product(kept_rows, width, hidden, narrow=gate)
+    tally.product(kept_rows, width, hidden, is_input_read=not form.has("merge-swiglu"), narrow=up)
+    tally.product(kept_rows, hidden, width, narrow=form.narrow(f"{path}.mlp.down"))
     for norm_width in (width, width, width, hidden):
         tally.norm(norm_width)
     return tally
@@ -75,9 +88,11 @@ def walk_projector(config: ModelConfig, form: Form, batch: int) -> Iterator[tupl
     if not projector.has_queries:
         tally = Tally()
         rows, outputs = batch * config.num_visual_tokens, projector.llm_hidden_size
-        tally.product(rows, projector.encoder_width * projector.tokens_per_group, outputs)
+        first = "projector.llm_projection" + (".0" if projector.kind == "mlp" else "")
+        inputs = projector.encoder_width * projector.tokens_per_group
+        tally.product(rows, inputs, outputs, narrow=form.narrow(first))
         if projector.kind == "mlp":
-            tally.product(rows, outputs, outputs)
+            tally.product(rows, outputs, outputs, narrow=form.narrow("projector.llm_projection.2"))
         yield "llm_projection", tally
         return
     width, queries = projector.hidden_size, projector.num_query_tokens
@@ -90,7 +105,8 @@ def walk_projector(config: ModelConfig, form: Form, batch: int) -> Iterator[tupl
     for layer in range(projector.num_layers):
         yield f"query_layer_{layer}", _query_layer(config, form, batch, layer)
     tally = Tally()
-    tally.product(batch * queries, width, projector.llm_hidden_size)
+    narrow = form.narrow("projector.llm_projection")
+    tally.product(batch * queries, width, projector.llm_hidden_size, narrow=narrow)
     yield "llm_projection", tally
 
 
@@ -98,21 +114,23 @@ def _query_layer(config: ModelConfig, form: Form, batch: int, layer: int) -> Tal
     projector = config.projector
     width, inner = projector.hidden_size, projector.intermediate_size
     queries, partial = projector.num_query_tokens, projector.num_partial_tokens
-    tally = Tally()
+    path, tally = f"projector.layers.{layer}", Tally()
     # The batch axis comes in with the image features: before them there is one sequence, or a constant.
     sequences = batch if layer else int(not form.has("precompute-first-layer"))
     if sequences:
         is_merged = form.has("merge-qkv")
-        for index in range(3):
-            tally.product(sequences * queries, width, width, is_input_read=not (is_merged and index))
+        for index, part in enumerate(("query", "key", "value")):
+            narrow = form.narrow(f"{path}.self_attention.qkv.{part}")
+            is_read = not (is_merged and index)
+            tally.product(sequences * queries, width, width, is_input_read=is_read, narrow=narrow)
         pairs = queries**2 if form.attention == "dense" else partial**2 + projector.num_global_tokens**2
         tally.attention(sequences, queries, queries, width, num_scores=pairs)
-        tally.product(sequences * queries, width, width)
+        tally.product(sequences * queries, width, width, narrow=form.narrow(f"{path}.self_attention.output"))
         tally.norm(width)
     if projector.has_cross_attention(layer):
         _add_cross_attention(tally, config, form, batch, layer, sequences)
-    tally.product(batch * queries, width, inner)
-    tally.product(batch * queries, inner, width)
+    tally.product(batch * queries, width, inner, narrow=form.narrow(f"{path}.feed_forward.up"))
+    tally.product(batch * queries, inner, width, narrow=form.narrow(f"{path}.feed_forward.down"))
     tally.norm(width)
     return tally
 
@@ -122,16 +140,18 @@ def _add_cross_attention(
 ) -> None:
     projector, tokens = config.projector, config.num_image_tokens
     width, queries = projector.hidden_size, projector.num_query_tokens
-    tally.product(sequences * queries, width, width)
-    is_read = layer == 0 or not form.has("merge-cross-kv")
-    tally.product(batch * tokens, projector.encoder_width, width, is_input_read=is_read)
-    tally.product(
-        batch * tokens, projector.encoder_width, width, is_input_read=not form.has("merge-cross-kv")
+    path, is_merged = f"projector.layers.{layer}.cross_attention", form.has("merge-cross-kv")
+    tally.product(sequences * queries, width, width, narrow=form.narrow(f"{path}.query"))
+    key, value = (
+        form.narrow(f"{path}.key_value.{part}", "projector.context.merged") for part in ("key", "value")
     )
+    rows, inputs = batch * tokens, projector.encoder_width
+    tally.product(rows, inputs, width, is_input_read=layer == 0 or not is_merged, narrow=key)
+    tally.product(rows, inputs, width, is_input_read=not is_merged, narrow=value)
     if form.attention == "dense":
         pairs = queries * tokens
     else:  # a partial token sees its window, all windows together are the image once
         pairs = tokens * (bool(projector.num_partial_tokens) + projector.num_global_tokens)
     tally.attention(batch, queries, tokens, width, num_scores=pairs)
-    tally.product(batch * queries, width, width)
+    tally.product(batch * queries, width, width, narrow=form.narrow(f"{path}.output"))
     tally.norm(width)

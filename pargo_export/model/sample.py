@@ -37,6 +37,15 @@ _TOKEN_STD = 0.5
 _BIAS_STD = 0.1
 _NORM_STD = 0.1
 
+# Trained transformers have a few channels that are tens of times larger than the rest, in the gains of their norms
+# and in the residual stream (SmoothQuant, arXiv 2211.10438; Massive Activations, arXiv 2402.17762). Random weights
+# have none, so they flatter every quantization. These numbers imitate the shape, not any particular model.
+_OUTLIER_SIGMA = 0.5  # of the logarithm of all gains
+_OUTLIER_EVERY = 256  # one channel in so many gets a large gain
+_OUTLIER_GAIN = 12.0
+_MASSIVE_CHANNELS = (3, 5)  # residual channels, as fractions 1/3 and 1/5 of the width
+_MASSIVE_VALUE = 40.0
+
 
 @dataclass(frozen=True)
 class SampleTensor:
@@ -61,6 +70,7 @@ def write_sample(
     *,
     seed: int = 0,
     llm: bool = False,
+    outliers: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write a seeded random checkpoint with every key that the official code saves.
@@ -73,6 +83,8 @@ def write_sample(
         preset: A preset or a configuration.
         seed: Chooses the weights.
         llm: Add a few small tensors of a language model with LoRA, as a full checkpoint has them.
+        outliers: Give the activations the heavy tails of trained models, which random weights lack: for studies of
+            quantization. It imitates their shape and is no evidence of accuracy.
         overwrite: Replace an existing file.
 
     Returns:
@@ -92,7 +104,7 @@ def write_sample(
         raise CheckpointError(
             f"{path}: exists already; choose another name or ask to overwrite it (--overwrite)"
         )
-    tensors = list(sample_tensors(config, seed=seed, llm=llm))
+    tensors = list(sample_tensors(config, seed=seed, llm=llm, outliers=outliers))
 
     def write(stream: BinaryIO) -> None:
         if path.suffix == ".safetensors":
@@ -109,18 +121,17 @@ def write_sample(
     return path
 
 
-def sample_tensors(config: ModelConfig, *, seed: int = 0, llm: bool = False) -> Iterator[SampleTensor]:
+def sample_tensors(
+    config: ModelConfig, *, seed: int = 0, llm: bool = False, outliers: bool = False
+) -> Iterator[SampleTensor]:
     """Yield every tensor of a sample checkpoint: weights, derived buffers and, if asked for, a language model."""
     with torch.device("meta"):
         model = VisualFrontEnd(config)
     num_writes = 2 * max(config.vision.num_layers, 1)
     for name, tensor in model.state_dict().items():
-        yield _random(
-            official_name(name),
-            tuple(tensor.shape),
-            _distribution(name, tuple(tensor.shape), num_writes),
-            seed,
-        )
+        shape = tuple(tensor.shape)
+        made = _random(official_name(name), shape, _distribution(name, shape, num_writes), seed)
+        yield _with_outliers(made, name, config.vision.num_layers) if outliers else made
     for key, kind in official_buffers(config.vision.num_layers, has_queries=config.projector.has_queries):
         buffer = expected_buffer(kind, config)
         yield SampleTensor(key, tuple(buffer.shape), buffer.dtype, buffer.clone)
@@ -158,6 +169,29 @@ def _random(name: str, shape: tuple[int, ...], distribution: tuple[float, float]
         return torch.from_numpy(values)
 
     return SampleTensor(name, shape, torch.float32, make)
+
+
+def _with_outliers(tensor: SampleTensor, name: str, num_blocks: int) -> SampleTensor:
+    """Give the gains of the tower's norms heavy tails, and two channels of its residual stream a large offset."""
+    is_gain = name.startswith("tower.blocks.") and name.endswith(
+        ("norm.weight", "norm1.weight", "norm2.weight")
+    )
+    is_source = name == f"tower.blocks.{num_blocks // 4}.mlp.down.bias"
+    if not (is_gain or is_source):
+        return tensor
+
+    def make() -> Tensor:
+        values = tensor.make()
+        if is_source:
+            for part in _MASSIVE_CHANNELS:
+                values[len(values) // part] = _MASSIVE_VALUE
+            return values
+        values = torch.exp(_OUTLIER_SIGMA / _NORM_STD * (values - 1))
+        # Always the same channels, as in trained models; counted from 1/2 so that short vectors have one too.
+        values[_OUTLIER_EVERY // 2 % len(values) :: _OUTLIER_EVERY] *= _OUTLIER_GAIN
+        return values
+
+    return SampleTensor(tensor.name, tensor.shape, tensor.dtype, make)
 
 
 def _write_safetensors(stream: BinaryIO, tensors: list[SampleTensor], metadata: Mapping[str, str]) -> None:

@@ -9,8 +9,9 @@ from pargo_export.errors import CalibrationError, QuantizationError
 
 __all__ = ["find_base", "find_calibration_base", "find_reference", "require_match"]
 
-# Rewrites that leave the values of every activation as they are (padded channels are zero).
-_VALUE_PRESERVING = frozenset({"pad-swiglu"})
+# Rewrites that leave the values of every activation as they are: padded channels are zero, and normalisation that
+# is folded into the patch embedding changes the input of that one only (`Workbench.keep`).
+_VALUE_PRESERVING = frozenset({"pad-swiglu", "fold-normalization"})
 
 
 def find_calibration_base(bundle: Bundle, name: str | None) -> Variant:

@@ -25,18 +25,16 @@ from pargo_export.quantize.smooth import find_norm_site, scale_into_norm
 from pargo_export.quantize.stages import find_blocks, find_stages
 from pargo_export.quantize.statistics import Observation
 
-__all__ = ["BuiltGraph", "GraphBuilder"]
+__all__ = ["BuiltGraph", "GraphBuilder", "GraphFacts"]
 
 FloatPrecision = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
-class BuiltGraph:
-    """A graph on disk.
+class GraphFacts:
+    """What was done to a graph.
 
     Attributes:
-        path: The `.onnx` file.
-        files: Everything written.
         quantized: Linears that are quantized, by module path.
         kept: The others, with the reason.
         smoothed: Linears in front of which outliers were moved into the weights.
@@ -46,8 +44,6 @@ class BuiltGraph:
         float_precision: Precision of what is not quantized.
     """
 
-    path: Path
-    files: tuple[Path, ...]
     quantized: tuple[str, ...]
     kept: dict[str, str]
     smoothed: tuple[str, ...]
@@ -55,6 +51,19 @@ class BuiltGraph:
     blocks: dict[str, str]
     factors: dict[str, NDArray[np.float32]]
     float_precision: FloatPrecision
+
+
+@dataclass(frozen=True)
+class BuiltGraph(GraphFacts):
+    """A graph on disk.
+
+    Attributes:
+        path: The `.onnx` file.
+        files: Everything written.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,19 @@ class GraphBuilder:
             ExportError: The ONNX checker refuses the graph.
             QuantizationError: Nothing is left to quantize, or the graph cannot be quantized.
         """
+        model, facts = self.make(keep)
+        return BuiltGraph(path=path, files=tuple(save_graph(model, path)), **vars(facts))
+
+    def make(self, keep: Mapping[str, str] | None = None) -> tuple[ir.Model, GraphFacts]:
+        """Return the graph in memory; weights that did not change stay in the files of `base`.
+
+        Args:
+            keep: Linears to keep in float beyond those of the recipe, by module path, with the reason.
+
+        Raises:
+            CalibrationError: The calibration does not fit the graph.
+            QuantizationError: Nothing is left to quantize, or the graph cannot be quantized.
+        """
         model = ir.load(self.base)
         if self.float_precision != "float32" and not _is_half(model):
             convert_to_half(model, self.float_precision)
@@ -103,20 +125,21 @@ class GraphBuilder:
             plans, kept = make_plan(group_by_activation(linears), self.recipe, self.observation, keep or {})
             if not plans:
                 reasons = "; ".join(sorted(set(kept.values())))
-                raise QuantizationError(f"no linear is left to quantize ({reasons}); keep fewer of them in float")
+                raise QuantizationError(
+                    f"no linear is left to quantize ({reasons}); keep fewer of them in float"
+                )
             for plan in plans:
                 smooth = self._smooth(plan, factors)
                 smoothed += [linear.path for linear in plan.linears] if smooth else []
                 self._quantize(model.graph, plan, self.recipe, smoothed=smooth)
                 quantized += [linear.path for linear in plan.linears]
             if self.recipe.attention.projector_self:
-                quantized += quantize_self_attention(model, self.recipe, self.observation, self._activation_dtype)
+                quantized += quantize_self_attention(
+                    model, self.recipe, self.observation, self._activation_dtype
+                )
         model.metadata_props.update(self.metadata)
         model.graph.sort()
-        files = save_graph(model, path)
-        return BuiltGraph(
-            path=path,
-            files=tuple(files),
+        return model, GraphFacts(
             quantized=tuple(quantized),
             kept=kept,
             smoothed=tuple(smoothed),
@@ -135,7 +158,12 @@ class GraphBuilder:
     def _smooth(self, plan: ActivationPlan, undo: dict[str, NDArray[np.float32]]) -> bool:
         """Move the outliers of an activation into the weights, if recipe, graph and calibration allow it."""
         statistics = plan.statistics
-        if self.recipe is None or not self.recipe.smooth.alpha or statistics is None or statistics.factors is None:
+        if (
+            self.recipe is None
+            or not self.recipe.smooth.alpha
+            or statistics is None
+            or statistics.factors is None
+        ):
             return False
         site = find_norm_site(plan.linears)
         if isinstance(site, str):
@@ -144,7 +172,9 @@ class GraphBuilder:
         undo[str(plan.linears[0].activation.name)] = statistics.factors
         return True
 
-    def _quantize(self, graph: ir.Graph, plan: ActivationPlan, recipe: QuantRecipe, *, smoothed: bool) -> None:
+    def _quantize(
+        self, graph: ir.Graph, plan: ActivationPlan, recipe: QuantRecipe, *, smoothed: bool
+    ) -> None:
         dtype = self._activation_dtype
         if recipe.precision != "int8_weight_only":
             value_range = plan.value_range(recipe, symmetric=dtype != "uint8", smoothed=smoothed)

@@ -123,7 +123,8 @@ def calibrate(
             "(--force, force=True)"
         )
     variant = find_calibration_base(bundle, options.variant)
-    bundle.check(variant.graph)
+    for file in bundle.manifest.files_of(variant.graph):
+        bundle.check(file)
     spec = bundle.manifest.preprocessing
     source = _open(data, options, spec)
     progress("choosing images")
@@ -238,7 +239,8 @@ def _commit(
     )
     with BundleTransaction(bundle.path) as transaction:
         previous = transaction.previous
-        if previous is None or previous.files.get(variant.graph) != manifest.files[variant.graph]:
+        observed = manifest.files_of(variant.graph)
+        if previous is None or any(previous.files.get(file) != manifest.files[file] for file in observed):
             raise CalibrationError(
                 f"variant {variant.name!r} was replaced while its activations were observed; calibrate again"
             )
@@ -255,7 +257,11 @@ def _commit(
     return calibration
 
 
-_SUFFIXES = {"table": ".json", "statistics": ".statistics.safetensors", "evaluation": ".evaluation.safetensors"}
+_SUFFIXES = {
+    "table": ".json",
+    "statistics": ".statistics.safetensors",
+    "evaluation": ".evaluation.safetensors",
+}
 
 
 def _pack_evaluation(evaluation: list[Picture]) -> bytes:
@@ -296,8 +302,11 @@ def _table(
 class _State:
     """Progress of a pass, kept beside the bundle so that an interrupted one can continue."""
 
-    def __init__(self, bundle: Bundle, variant: Variant, source: DataSource, options: CalibrateOptions) -> None:
+    def __init__(
+        self, bundle: Bundle, variant: Variant, source: DataSource, options: CalibrateOptions
+    ) -> None:
         self._path = bundle.path.with_name(f".{bundle.path.name}.calibration-{options.name}.partial")
+        self._num_images = options.num_images
         self._identity = recipe_sha256(
             {
                 "graph": bundle.manifest.files[variant.graph].sha256,
@@ -322,7 +331,7 @@ class _State:
         if observation.metadata.pop("identity", None) != self._identity:
             return None
         used = [(str(name), str(digest)) for name, digest in json.loads(observation.metadata.pop("used"))]
-        return observation, used
+        return (observation, used) if len(used) <= self._num_images else None
 
     def save(self, observation: Observation, used: list[tuple[str, str]]) -> None:
         """Write the state; a crash leaves the old one."""

@@ -141,7 +141,7 @@ def _convert_weights(graph: ir.Graph, half: ir.DataType, float32: set[ir.Node]) 
     return count
 
 
-def _half_tensor(value: ir.Value, half: ir.DataType) -> ir.Tensor:
+def _half_tensor(value: ir.Value, half: ir.DataType) -> ir.TensorProtocol:
     """Round to nearest even.
 
     Raises:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pargo_calibration import DataSource, Duplicate, Item, Unreadable, sample
 
 from pargo_export.errors import CalibrationError, ImageError
-from pargo_export.preprocessing import PreprocessSpec, normalize, preprocess_uint8
+from pargo_export.preprocessing import PreprocessSpec, load_image, normalize, preprocess_uint8
 
 __all__ = ["ImageStream", "Picture"]
 
@@ -62,9 +62,9 @@ class ImageStream:
         for found in sample(self.source, seed=self.seed, shard=self.shard):
             self.num_seen += 1
             if isinstance(found, Unreadable):
-                self.skipped.append((found.name, found.reason))
+                self._leave_out(found.name, found.reason)
             elif isinstance(found, Duplicate):
-                self.skipped.append((found.name, f"the same content as {found.of}"))
+                self._leave_out(found.name, f"the same content as {found.of}")
             else:
                 picture = self._read(found)
                 if picture is not None:
@@ -72,28 +72,38 @@ class ImageStream:
 
     def _read(self, item: Item) -> Picture | None:
         """Prepare an image; one that cannot be used is listed."""
-        if isinstance(item.content, bytes):
-            try:
-                pixels = preprocess_uint8([item.content], self.spec)[0]
-            except ImageError as error:
-                self.skipped.append((item.name, str(error)))
-                return None
-            return self._informative(Picture(item.name, item.sha256, pixels))
-        expected = (3, self.spec.height, self.spec.width)
-        if item.content.shape != expected:
-            raise CalibrationError(
-                f"{item.name}: found pixels {item.content.dtype}{list(item.content.shape)}, expected "
-                f"{list(expected)}, the input of the model; hand pictures to have them fitted, or other pixels"
-            )
-        return self._informative(Picture(item.name, item.sha256, item.content))
+        try:
+            return Picture(item.name, item.sha256, _pixels_of(item, self.spec))
+        except ImageError as error:
+            self._leave_out(item.name, str(error))
+            return None
 
-    def _informative(self, picture: Picture) -> Picture | None:
-        """Leave out an image of one colour: its activations are no sample of anything."""
-        flat = picture.pixels.reshape(3, -1)
-        if not np.isfinite(flat).all():
-            self.skipped.append((picture.name, "pixels are NaN or infinite"))
-        elif (flat.min(axis=1) == flat.max(axis=1)).all():
-            self.skipped.append((picture.name, "every pixel has the same colour"))
-        else:
-            return picture
-        return None
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.skipped.append((name, reason.removeprefix(f"{name}: ")))
+
+
+def _pixels_of(item: Item, spec: PreprocessSpec) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Return the pixels of an image in the size of the model's input.
+
+    Raises:
+        CalibrationError: It came as pixels of another size.
+        ImageError: It cannot be read, or has one colour only: its activations are no sample of anything.
+    """
+    if isinstance(item.content, bytes):
+        image = load_image(item.content, name=item.name)
+        # Before the picture is fitted: padding may add a second colour.
+        _require_contrast(np.asarray(image).reshape(-1, 3))
+        return preprocess_uint8([image], spec)[0]
+    expected = (3, spec.height, spec.width)
+    if item.content.shape != expected:
+        raise CalibrationError(
+            f"{item.name}: found pixels {item.content.dtype}{list(item.content.shape)}, expected "
+            f"{list(expected)}, the input of the model; hand pictures to have them fitted, or other pixels"
+        )
+    _require_contrast(item.content.reshape(3, -1).T)
+    return item.content
+
+
+def _require_contrast(colors: NDArray[np.generic]) -> None:
+    if (colors.min(axis=0) == colors.max(axis=0)).all():
+        raise ImageError("every pixel has the same colour")

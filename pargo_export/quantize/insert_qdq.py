@@ -55,9 +55,7 @@ def quantize_activation(
         linear.node.replace_input_with(0, dequantized)
 
 
-def quantize_value(
-    graph: ir.Graph, value: ir.Value, value_range: Range, dtype: ActivationDType
-) -> ir.Value:
+def quantize_value(graph: ir.Graph, value: ir.Value, value_range: Range, dtype: ActivationDType) -> ir.Value:
     """Add a Q and a DQ behind `value` and return the dequantized one; no reader is changed."""
     name = value.name
     scale, zero_point = scale_and_zero_point(value_range, dtype)
@@ -84,7 +82,9 @@ def quantize_value(
     return restored.outputs[0]
 
 
-def quantize_weights(graph: ir.Graph, linear: Linear, method: Literal["max", "mse"], dtype: WeightDType) -> None:
+def quantize_weights(
+    graph: ir.Graph, linear: Linear, method: Literal["max", "mse"], dtype: WeightDType
+) -> None:
     """Store the weight of a linear with 8 bits and dequantize it, one scale per output channel.
 
     Raises:
@@ -146,7 +146,9 @@ def _round_up(scales: NDArray[np.float32], dtype: np.dtype[np.generic]) -> NDArr
 
 def _constant(graph: ir.Graph, name: str, values: NDArray[np.generic]) -> ir.Value:
     tensor = ir.tensor(values, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(
+        name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
     graph.register_initializer(value)
     return value
 

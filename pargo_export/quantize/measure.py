@@ -102,13 +102,17 @@ class Reference:
         graph = bundle.check(variant.graph)
         model = ir.load(graph)
         places = {**find_blocks(model), **find_stages(model)}
-        session = open_session(graph, graph.parent, outputs=list(places.values()), threads=threads, prepack=False)
+        session = open_session(
+            graph, graph.parent, outputs=list(places.values()), threads=threads, prepack=False
+        )
         takes_uint8 = variant.input == "uint8"
         outputs = []
         for index in range(len(images)):
             feed = {session.get_inputs()[0].name: images.feed(index, takes_uint8=takes_uint8)}
             found = session.run(list(places.values()), feed)
-            outputs.append({place: values.astype(np.float32) for place, values in zip(places, found, strict=True)})
+            outputs.append(
+                {place: values.astype(np.float32) for place, values in zip(places, found, strict=True)}
+            )
         return cls(images, tuple(outputs), takes_uint8)
 
 
@@ -136,7 +140,9 @@ def measure(
         QuantizationError: ONNX Runtime refuses the graph.
     """
     places = built.stages if places is None else places
-    session = open_session(_runnable(built), built.path.parent, outputs=list(places.values()), threads=threads)
+    session = open_session(
+        _runnable(built), built.path.parent, outputs=list(places.values()), threads=threads
+    )
     measured = []
     for index in range(len(reference.images)) if images is None else images:
         name = reference.images.names[index]

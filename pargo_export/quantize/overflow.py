@@ -15,32 +15,17 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pargo_export.errors import QuantizationError
-from pargo_export.graph.emulate_half import EXACT, HalfPrecision, emulated, widened
+from pargo_export.graph.emulate_half import HalfPrecision, emulated
+from pargo_export.quantize.overflow_probe import add_peaks, half_values, probe_session
 
 __all__ = ["OverflowFinding", "OverflowReport", "Peak", "watch_overflow"]
 
-_PEAK, _SUM, _ZERO = "::peak", "::sum", "watch::zero"
 _FORMATS = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+_LIMITS = {"float16": 65504.0, "bfloat16": (2 - 2**-7) * 2.0**127}
 _LISTED = 10
-_ERRORS_ONLY = 3
-_MASKING = {"Add", "Where"}  # operators that put minus infinity among the scores
-_CARRYING = _MASKING | {
-    "Cast",
-    "CastLike",
-    "Concat",
-    "Expand",
-    "Identity",
-    "Mul",
-    "Reshape",
-    "Slice",
-    "Split",
-}
-_CARRYING |= {"Squeeze", "Transpose", "Unsqueeze"}
 
 
 @dataclass(frozen=True)
@@ -143,115 +128,24 @@ def watch_overflow(
             f"near is {near}; expected a fraction of the largest number, above 0 and up to 1"
         )
     model = emulated(onnx.load(graph, load_external_data=False), precision)
-    producers = _producers(model)
+    producers = half_values(model)
     if not producers:
         raise QuantizationError(f"{graph.name} computes nothing in {precision}; a float graph needs no watch")
-    _add_peaks(model, _hidden_values(model, graph.parent))
-    outputs = [f"{tensor}{suffix}" for suffix in (_PEAK, _SUM) for tensor in producers]
-    session = _session(model, graph.parent, outputs)
+    outputs = add_peaks(model, graph.parent)
+    session = probe_session(model, graph.parent, outputs)
     feed = session.get_inputs()[0].name
     peaks: dict[str, Peak] = {}
-    num_images = 0
-    limit = float(ml_dtypes.finfo(_FORMATS[precision]).max)
+    num_images, limit = 0, _LIMITS[precision]
     for index, (name, values) in enumerate(images):
         found = session.run(outputs, {feed: values})
         num_images += 1
-        for place, (tensor, node) in enumerate(producers.items()):
-            value = float(found[place])
-            if np.isnan(found[place + len(producers)]):  # the maximum may hide it
-                value = math.nan
+        for (tensor, node), largest, total in zip(producers.items(), found[::2], found[1::2], strict=True):
+            value = math.nan if np.isnan(total) else float(largest)
             if tensor not in peaks or _exceeds(value, peaks[tensor].value):
                 peaks[tensor] = Peak(tensor, node, value, value / limit, name, index)
     if not num_images:
         raise QuantizationError("there are no images to watch; give at least one")
     return _report(precision, limit, near, num_images, list(peaks.values()))
-
-
-def _session(model: ModelProto, folder: Path, outputs: list[str]) -> onnxruntime.InferenceSession:
-    """Open the graph with further outputs; its weights lie in `folder`."""
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    # The default order leaves all measurements to the end and holds every value until then: 12 GB instead of 1.5.
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of all weights
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's exceptions share no other base
-        raise QuantizationError(
-            f"ONNX Runtime refuses the emulated graph: {str(error).splitlines()[-1]}"
-        ) from error
-
-
-def _producers(model: ModelProto) -> dict[str, str]:
-    """Return the node name of every half value, in network order."""
-    return {
-        output.removesuffix(EXACT): node.name or node.op_type
-        for node in model.graph.node
-        for output in node.output
-        if output.endswith(EXACT)
-    }
-
-
-def _add_peaks(model: ModelProto, hidden: set[str]) -> None:
-    """Measure every half value before rounding, right behind its node, so that its memory is free soon."""
-    nodes: list[NodeProto] = []
-    for node in model.graph.node:
-        nodes.append(node)
-        for output in node.output:
-            if output.endswith(EXACT):
-                nodes += _peak_nodes(output, masked=output.removesuffix(EXACT) in hidden)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    if hidden:
-        model.graph.initializer.append(helper.make_tensor(_ZERO, TensorProto.FLOAT, (), [0.0]))
-
-
-def _peak_nodes(exact: str, *, masked: bool) -> list[NodeProto]:
-    """Return nodes for the largest magnitude and the sum of the magnitudes of a value.
-
-    The sum is there for NaN alone: ONNX Runtime's ReduceMax passes over NaN unless it stands first.
-    """
-    tensor, nodes = exact.removesuffix(EXACT), []
-    if masked:  # minus infinity is meant: it hides scores from the softmax
-        is_hidden, shown = f"{tensor}::is_hidden", f"{tensor}::shown"
-        nodes.append(helper.make_node("IsInf", [exact], [is_hidden], detect_positive=0))
-        nodes.append(helper.make_node("Where", [is_hidden, _ZERO, exact], [shown]))
-        exact = shown
-    size = f"{tensor}::size"
-    return [
-        *nodes,
-        helper.make_node("Abs", [exact], [size]),
-        helper.make_node("ReduceMax", [size], [f"{tensor}{_PEAK}"], keepdims=0),
-        helper.make_node("ReduceSum", [size], [f"{tensor}{_SUM}"], keepdims=0),
-    ]
-
-
-def _hidden_values(model: ModelProto, folder: Path) -> set[str]:
-    """Return the values that hold minus infinity because a constant of the graph does: scores under a mask."""
-    readers: dict[str, set[str]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, set()).add(node.op_type)
-    found = set()
-    for tensor in model.graph.initializer:
-        if (readers.get(tensor.name, set()) | readers.get(widened(tensor.name), set())) & _MASKING:
-            values = numpy_helper.to_array(tensor, base_dir=str(folder))
-            if values.dtype.kind != "i" and np.isneginf(values.astype(np.float32)).any():
-                found.add(tensor.name)
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            held = [helper.get_attribute_value(item) for item in node.attribute if item.name == "value_float"]
-            if -math.inf in held:
-                found.update(node.output)
-        carried = node.input[:1] if node.op_type == "CastLike" else node.input
-        if node.op_type in _CARRYING and found.intersection(carried):
-            found.update(node.output)
-    return {name.removesuffix(EXACT) for name in found if name.endswith(EXACT)}
 
 
 def _exceeds(value: float, other: float) -> bool:

@@ -96,7 +96,11 @@ def make_plan(
         for linear in group:
             rule = recipe.kept_by(linear.path)
             reason = keep.get(linear.path) or (rule.reason if rule else None)
-            if reason is None and linear.activation.producer() is None and not linear.activation.is_graph_input():
+            if (
+                reason is None
+                and linear.activation.producer() is None
+                and not linear.activation.is_graph_input()
+            ):
                 reason = "its input is a constant"
             if reason:
                 kept[linear.path] = reason

@@ -49,6 +49,8 @@ def find_norm_site(linears: Sequence[Linear]) -> NormSite | str:
         return "something else reads the same values, for example a residual"
     if any(linear.node.op_type == "Conv" for linear in linears):
         return "a convolution reads it"
+    if any(linear.output_axis != 1 for linear in linears):
+        return "a weight is stored transposed"
     producer = activation.producer()
     if producer is None:
         return "it is an input or a constant"

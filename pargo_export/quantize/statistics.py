@@ -77,7 +77,13 @@ def unpack(path: Path) -> Observation:
         observation = Observation(metadata=metadata)
         for name in order:
             observation.activations[name] = _unpack_one(name, arrays)
-    except (safetensors.SafetensorError, calibration_errors.CalibrationError, KeyError, ValueError, OSError) as error:
+    except (
+        safetensors.SafetensorError,
+        calibration_errors.CalibrationError,
+        KeyError,
+        ValueError,
+        OSError,
+    ) as error:
         raise CalibrationError(f"{path.name} cannot be read ({error}); calibrate again") from error
     return observation
 
@@ -92,4 +98,6 @@ def _unpack_one(name: str, arrays: Mapping[str, NDArray[np.generic]]) -> Activat
     if plain is None:
         raise KeyError(name)
     factors = arrays.get(_SEPARATOR.join((name, _FACTORS, "")))
-    return ActivationStatistics(plain, part(_SMOOTHED), None if factors is None else np.asarray(factors, np.float32))
+    return ActivationStatistics(
+        plain, part(_SMOOTHED), None if factors is None else np.asarray(factors, np.float32)
+    )

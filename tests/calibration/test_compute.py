@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnxruntime.quantization.calibrate import HistogramCollector
 
 from pargo_calibration import CalibrationError, Range, TensorStatistics, compute_range
+from pargo_calibration.ranges.entropy import entropy_threshold
+
+unhurried = settings(deadline=None)  # other work on the machine is no failure
 
 METHODS = ["max", "percentile", "entropy", "mse"]
 arrays = hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(-(2.0**100), 2.0**100, width=32))
@@ -22,6 +25,7 @@ def statistics_of(values):
     return statistics
 
 
+@unhurried
 @given(arrays, st.sampled_from(METHODS), st.booleans())
 def test_contains_zero_and_keeps_to_what_was_seen(values, method, symmetric):
     """Every range is finite and usable, whatever the values."""
@@ -38,6 +42,7 @@ def test_contains_zero_and_keeps_to_what_was_seen(values, method, symmetric):
     assert (found.low < found.high) == (largest > 0)
 
 
+@unhurried
 @given(arrays, st.sampled_from(METHODS), st.booleans(), st.integers(-20, 20))
 def test_scaling_by_a_power_of_two_scales_the_range(values, method, symmetric, exponent):
     """No method depends on the unit that the values are measured in."""
@@ -90,6 +95,14 @@ def test_percentile_agrees_with_numpy(percentile):
         assert found.clipped_fraction == pytest.approx(1 - percentile / 100, abs=1e-6)
 
 
+def test_one_in_ten_thousand_is_cut_off_by_default():
+    """The default percentile, also for `None`, which is what a recipe of another method holds."""
+    statistics = statistics_of(np.random.default_rng(0).standard_normal(50_000))
+    found = compute_range(statistics, "percentile", symmetric=True)
+    assert found.clipped_fraction == pytest.approx(1e-4)
+    assert compute_range(statistics, "percentile", symmetric=True, percentile=None) == found
+
+
 def test_percentile_agrees_with_onnxruntime():
     """ONNX Runtime's percentile calibrator cuts at the same places, within a bin of either."""
     values = np.random.default_rng(0).standard_normal(50_000).astype(np.float32)
@@ -99,6 +112,17 @@ def test_percentile_agrees_with_onnxruntime():
         low, high = collector.compute_collection_result()["x"][:2]
         found = compute_range(statistics_of(values), "percentile", symmetric=symmetric, percentile=99.0)
         assert [found.low, found.high] == pytest.approx([float(low), float(high)], abs=0.01)
+
+
+def test_entropy_has_one_level_per_magnitude():
+    """Of 255 integers, 128 are magnitudes; the threshold is that of the magnitudes, at either end."""
+    statistics = statistics_of(np.append(np.random.default_rng(0).standard_normal(50_000), [20, -20]))
+    histogram = statistics.histogram
+    expected = entropy_threshold(histogram.magnitudes, histogram.bin_width, 128)
+    assert expected < statistics.max_abs
+    for symmetric in (True, False):
+        found = compute_range(statistics, "entropy", symmetric=symmetric)
+        assert (found.low, found.high) == (-expected, expected)
 
 
 def test_clipped_fraction_is_what_lies_outside():
@@ -118,6 +142,13 @@ def test_mse_uses_the_levels_there_are():
         compute_range(statistics, "mse", symmetric=True, num_levels=levels).high for levels in (15, 255)
     )
     assert few < 0.8 * many
+    lopsided = statistics_of(np.random.default_rng(0).gamma(2, 1, 50_000))
+    for symmetric, levels in ((True, 255), (False, 256)):
+        found, same, other = (
+            compute_range(lopsided, "mse", symmetric=symmetric, num_levels=number)
+            for number in (None, levels, 253)
+        )
+        assert found == same != other
 
 
 def test_float8_needs_less_clipping_than_int8():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pargo_calibration.ranges.entropy import entropy_threshold
+from pargo_calibration.ranges.entropy import _divergences, entropy_threshold
 
 
 def published(bins, num_levels):
-    """The algorithm of the GTC 2017 slides, word by word and slow."""
-    best, kept = np.inf, None
+    """The divergences of the algorithm of the GTC 2017 slides, word by word and slow."""
+    divergences = []
     for i in range(num_levels, len(bins) + 1):
         reference = bins[:i].astype(float)
         reference[i - 1] += bins[i:].sum()
@@ -23,21 +23,23 @@ def published(bins, num_levels):
         p, q = reference / reference.sum(), candidate / candidate.sum()
         used = p > 0
         with np.errstate(divide="ignore"):
-            divergence = np.sum(p[used] * np.log(p[used] / q[used]))
-        if divergence < best - 1e-12:
-            best, kept = divergence, i
-    return kept + 0.5
+            divergences.append(np.sum(p[used] * np.log(p[used] / q[used])))
+    return np.array(divergences)
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("num_levels", [8, 13])
 def test_agrees_with_the_published_algorithm(seed, num_levels):
-    """For tails of all weights, with empty bins and without, the same number of bins is kept."""
+    """For tails of all weights, with empty bins and without, every divergence and the threshold agree."""
     generator = np.random.default_rng(seed)
     decay = np.exp(-np.arange(100) / generator.uniform(3, 40))
     bins = generator.poisson(1000 * decay) * (generator.random(100) > 0.1 * (seed % 3))
     bins[-1] = 1
-    assert entropy_threshold(bins, 0.5, num_levels) == pytest.approx(published(bins, num_levels) * 0.5)
+    expected = published(bins, num_levels)
+    found = _divergences(bins, np.arange(num_levels, len(bins) + 1), num_levels)
+    assert found == pytest.approx(expected, abs=1e-12)
+    kept = num_levels + expected.argmin()
+    assert entropy_threshold(bins, 0.5, num_levels) == pytest.approx((kept + 0.5) * 0.5)
 
 
 def test_outliers_are_clipped():
@@ -52,3 +54,4 @@ def test_outliers_are_clipped():
 def test_few_bins_are_all_kept():
     """With fewer bins than levels nothing is gained by clipping."""
     assert entropy_threshold(np.array([5, 0, 3, 0]), 2.0, 4) == 6.0
+    assert entropy_threshold(np.array([5, 0, 3, 1]), 2.0, 4) == 8.0

@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pargo_calibration.histogram import MIN_EXPONENT, NUM_BINS, SignedHistogram, exponent_of
+
+unhurried = settings(deadline=None)  # other work on the machine is no failure
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 values_of_all_sizes = st.lists(finite, min_size=1, max_size=30)
@@ -23,6 +25,7 @@ def histogram_of(values):
     return histogram
 
 
+@unhurried
 @given(values_of_all_sizes)
 def test_every_value_lies_in_its_bin(values):
     """The bin of a value is its quotient by the bin width, cut towards zero, in exact arithmetic."""
@@ -33,6 +36,7 @@ def test_every_value_lies_in_its_bin(values):
     assert np.array_equal(histogram.counts, expected)
 
 
+@unhurried
 @given(values_of_all_sizes, values_of_all_sizes)
 def test_order_does_not_matter(first, second):
     """Two portions in either order, or at once, or merged, give the same histogram."""
@@ -47,6 +51,7 @@ def test_order_does_not_matter(first, second):
             assert np.array_equal(found.counts, together.counts)
 
 
+@unhurried
 @given(st.integers(MIN_EXPONENT, 128), st.integers(0, 14))
 def test_widening_equals_wide_bins(exponent, steps):
     """Counts of narrow bins, widened, are what wide bins count, however far they are widened."""
@@ -66,9 +71,10 @@ def test_widening_equals_wide_bins(exponent, steps):
 def test_merging_leaves_the_other_alone():
     """The histogram that is merged in keeps its own width and counts."""
     small, large = histogram_of([0.1]), histogram_of([100.0])
+    before = small.counts.copy()
     large.merge(small)
     assert small.exponent == exponent_of(0.1)
-    assert small.counts.sum() == 1
+    assert np.array_equal(small.counts, before)
     assert large.counts.sum() == 2
 
 

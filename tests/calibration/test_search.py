@@ -86,3 +86,15 @@ def test_clips_where_it_pays_and_only_there():
     assert best_threshold(even.histogram, even.max_abs, 255) == pytest.approx(even.max_abs, rel=0.01)
     outlier = statistics_of(np.append(bulk, np.float32(20)))
     assert best_threshold(outlier.histogram, outlier.max_abs, 255) < 18
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_each_end_is_searched(sign):
+    """One end gives up its outlier while the other, with a hard edge, stays where it is."""
+    bulk = np.random.default_rng(3).uniform(-1, 0.1, 200_000)
+    statistics = statistics_of((sign * np.append(bulk, 20.0)).astype(np.float32))
+    ends = best_range(statistics.histogram, statistics.minimum, statistics.maximum, 256)
+    edge, given_up = sorted(np.abs(ends))
+    assert edge == pytest.approx(1, abs=0.1)
+    assert 13 < given_up < 17
+    assert ends[0] < 0 < ends[1]

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save
@@ -17,6 +17,8 @@ CHANNELS = 3
 matrices = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 8), st.just(CHANNELS)), elements=st.floats(width=32)
 )
+
+unhurried = settings(deadline=None)  # other work on the machine is no failure
 
 
 def statistics_of(*batches):
@@ -33,6 +35,7 @@ def assert_equal(found, expected):
         assert np.array_equal(found.to_arrays()[name], array), name
 
 
+@unhurried
 @given(matrices, st.randoms(use_true_random=False), st.integers(1, 8))
 def test_order_and_batches_do_not_matter(values, random, size):
     """Shuffled rows in batches of any size, or in shards that are merged, equal one pass; NaN included."""
@@ -47,6 +50,7 @@ def test_order_and_batches_do_not_matter(values, random, size):
     assert_equal(merged, expected)
 
 
+@unhurried
 @given(matrices)
 def test_agrees_with_numpy(values):
     """Extremes and counts are those of the finite values; the others are counted apart."""
@@ -75,6 +79,7 @@ def test_an_empty_batch_changes_nothing():
     assert (found.count, found.minimum, found.maximum, found.max_abs) == (0, np.inf, -np.inf, 0)
 
 
+@unhurried
 @given(matrices)
 def test_survives_safetensors(values):
     """Stored and read back, nothing has changed, and it can go on."""
@@ -127,8 +132,8 @@ def test_is_fast_enough():
     """An image has 80 million activation values: a tenth of the wanted speed would already take six seconds."""
     values = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
     statistics = TensorStatistics(1024)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(4):
         statistics.update(values)
-    values_per_s = 4 * values.size / (time.perf_counter() - start)
+    values_per_s = 4 * values.size / (time.process_time() - start)
     assert values_per_s > 13e6

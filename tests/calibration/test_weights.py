@@ -80,9 +80,9 @@ def test_float8_clips_instead_of_overflowing():
 def test_a_matrix_of_full_size_is_quick():
     """The largest weight of the tower takes well under the five seconds that this allows a slow machine."""
     weight = np.random.default_rng(0).standard_normal((1024, 5460)).astype(np.float32)
-    start = time.perf_counter()
+    start = time.process_time()
     weight_scales(weight, 1, "mse", "int8")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(

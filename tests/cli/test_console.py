@@ -16,7 +16,7 @@ import pargo_export
 
 ROOT = Path(pargo_export.__file__).parent.parent
 ENVIRONMENT = os.environ | {
-    "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "kernels"))),
+    "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "kernels"), str(ROOT / "calibration"))),
     "OMP_NUM_THREADS": "1",
     "COLUMNS": "80",
 }
@@ -35,7 +35,10 @@ def _run(*arguments, **options):
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["onnx", "--help"], ["run", "-h"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["onnx", "--help"], ["run", "-h"], ["quantize", "-h"], ["calibrate", "-h"]],
+)
 def test_help_imports_nothing_heavy(arguments):
     """Help comes without loading a framework, and without numpy."""
     code = f"""
@@ -120,3 +123,38 @@ def test_progress_on_a_terminal(tmp_path):
     assert "writing" in shown
     assert "preset tiny" in done.stdout
     assert "writing" not in done.stdout
+
+
+BAR = """
+import sys, time
+from pargo_export.cli.report import Reporter
+with Reporter() as reporter:
+    reporter.step("looking")
+    reporter.step("counting")
+    for done in range(1, 4):
+        reporter.advance(done, 3)
+        time.sleep(0.2)
+    reporter.step("writing")
+    reporter.result({}, lambda: ["done"])
+"""
+
+
+def test_a_bar_on_a_terminal():
+    """On a terminal a long step is a bar with its text and numbers, and it is gone when the step is done."""
+    master, slave = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", BAR],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        text=True,
+        check=True,
+        env=ENVIRONMENT | {"TERM": "xterm"},
+    )
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert "━" in shown
+    assert "2/3" in shown
+    assert shown.index("looking") < shown.index("counting") < shown.index("2/3") < shown.index("writing")
+    assert "counting" not in shown[shown.index("writing") :]
+    assert done.stdout == "done\n"

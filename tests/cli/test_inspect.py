@@ -94,3 +94,49 @@ def test_unknown_variant(run, exported_bundle):
     result = run("inspect", exported_bundle, "--variant", "int8")
     assert result.exit_code == 1
     assert "choose one of bf16, external, fp32" in result.stderr
+
+
+def test_quantized_variants(run, quantized):
+    """How each variant was quantized, what stayed in float and why, and what its calibration is worth."""
+    result = run("inspect", quantized)
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.stdout.splitlines()[1:])) <= 80
+    parts = re.split(r"^(Variant \S+|Calibration \S+|Cost .*)$", result.stdout, flags=re.MULTILINE)
+    text = {title: " ".join(body.split()) for title, body in zip(parts[1::2], parts[2::2], strict=True)}
+    facts = {
+        "Variant int8-cpu": (
+            "made from fp32, what is not quantized in float32",
+            "dialect cpu: unsigned asymmetric activations, for integer units of CPUs",
+            "quantized 35 of 36 linears, outliers smoothed in front of ",
+            "calibration default: 6 observed, 2 kept for evaluation, 2 left out, from data of kind folder",
+            "parity passed, mean cosine 0.99",
+        ),
+        "Variant int8-cuda": (
+            "what is not quantized in float16",
+            "dialect tensorrt: symmetric",
+            "and 8 more: kept by '*.output'",
+        ),
+        "Variant int8-weight-only-cpu": ("recipe int8-weight-only dialect weights alone, symmetric",),
+        "Variant int8-noise": ("random noise, no photographs: no evidence of accuracy",),
+        "Calibration default": (
+            "6 observed",
+            "graph fp32, smoothing 0.5",
+            "calibration/default.json and 2 more",
+        ),
+        "Calibration noise": ("4 observed, 1 kept for evaluation; random noise, no photographs",),
+    }
+    for title, expected in facts.items():
+        for fact in expected:
+            assert fact in text[title], fact
+    assert "made from" not in text["Variant fp32"]
+    assert "random" not in text["Variant int8-cpu"]
+    digest = Bundle.open(quantized).manifest.calibrations["default"].dataset_sha256[:16]
+    assert f"data sha256 {digest}, seed 0 " in text["Calibration default"]
+
+
+def test_a_variant_alone_has_its_calibration(run, quantized):
+    """Of one variant only its own calibration is shown."""
+    text = run("inspect", quantized, "--variant", "int8-noise").stdout
+    assert "\nCalibration noise\n" in text
+    assert "\nCalibration default\n" not in text
+    assert "\nCalibration" not in run("inspect", quantized, "--variant", "fp32").stdout

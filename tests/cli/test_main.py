@@ -119,6 +119,29 @@ def test_verbose_times_the_steps():
     assert _invoke(action, "-v", "-q").stderr == ""
 
 
+def _count(reporter):
+    reporter.step("counting")
+    for done in range(1, 41):
+        reporter.advance(done, 40)
+    reporter.advance(1, 0)  # of nothing
+    reporter.step("counting again")
+    reporter.advance(10, 40)
+
+
+def test_verbose_counts_in_tenths():
+    """With -v a long step is a line every tenth, each step from the start; without it, nothing."""
+    lines = _invoke(_count, "-v").stderr.splitlines()
+    shown = [line.split("  ")[-1] for line in lines]
+    assert shown == [
+        *(f"counting: {done} of 40" for done in range(4, 41, 4)),
+        "counting",
+        "counting again: 10 of 40",
+        "counting again",
+    ]
+    assert _invoke(_count).stderr == ""
+    assert _invoke(_count, "-v", "-q").stderr == ""
+
+
 def test_json_is_all_there_is():
     """With --json standard output is one JSON value."""
     result = _invoke(lambda reporter: reporter.result({"ä": [1]}, lambda: ["text"]), "--json")

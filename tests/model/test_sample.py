@@ -82,6 +82,20 @@ def test_activations_stay_of_order_one(tmp_path):
     assert (stages.visual_tokens[0] - stages.visual_tokens[1]).abs().mean() > 0.1
 
 
+def test_outliers_give_activations_heavy_tails(tmp_path):
+    """With outliers a few channels of every normalised activation are far larger than the rest; without, none."""
+    ratios = {}
+    for outliers in (False, True):
+        model = load_checkpoint(write_sample(tmp_path / f"{outliers}.safetensors", outliers=outliers))
+        largest = []
+        for block in model.tower.blocks:
+            block.norm2.register_forward_hook(lambda _m, _i, out: largest.append(out.abs().amax(dim=(0, 1))))
+        model.encode_images(torch.randn(1, 3, *model.config.input_size, generator=torch.Generator().manual_seed(0)))
+        ratios[outliers] = min(float(channels.max() / channels.median()) for channels in largest)
+    assert ratios[False] < 4
+    assert ratios[True] > 4
+
+
 def test_existing_file_is_kept(tmp_path):
     """An existing file is replaced only on request, and a failure leaves nothing behind."""
     path = tmp_path / "sample.safetensors"

@@ -59,5 +59,5 @@ def test_encoding_needs_no_framework(bundle_path, photos, tmp_path, prelude):
 
 def test_import_loads_no_backend():
     """The backend is imported when a bundle is opened."""
-    heavy = {*HEAVY, "onnxruntime"}
+    heavy = {*HEAVY, "onnxruntime", "openvino"}
     assert _python(f"import sys, pargo_export.runtime; print(*sorted({heavy} & set(sys.modules)))") == ""

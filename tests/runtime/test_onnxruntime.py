@@ -85,7 +85,7 @@ def test_missing_onnxruntime_names_the_extra(bundle_path, graph, signature, monk
     with pytest.raises(MissingDependencyError, match=r"pip install 'pargo-export\[ort\]'"):
         OnnxRuntimeRunner(graph, signature)
     with pytest.raises(BackendError, match=r"onnxruntime: .* not installed .*\[ort\]"):
-        Runtime.open(bundle_path)
+        Runtime.open(bundle_path, backend="onnxruntime")
 
 
 def test_cuda_that_is_not_built_in_is_refused(bundle_path, monkeypatch):

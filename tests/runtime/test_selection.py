@@ -7,16 +7,29 @@ import logging
 
 import pytest
 
-from pargo_export.bundle import Bundle, Evidence, Limits
+from pargo_export.bundle import Bundle, Evidence, Limits, Quantization
 from pargo_export.errors import BackendError, BundleError, IntegrityError
 from pargo_export.runtime import BACKENDS, Backend, Runner, RunnerOptions, Runtime, select
 from pargo_export.runtime.backends.onnxruntime import ONNXRUNTIME_CPU, ONNXRUNTIME_CUDA
+from pargo_export.runtime.backends.openvino import OPENVINO, OPENVINO_BF16
+from pargo_export.runtime.preferences import PREFERENCES, kind_of
 from pargo_export.runtime.selection import open_runner
 
 CPU = dataclasses.replace(ONNXRUNTIME_CPU, find_obstacle=lambda: None)
 GPU = dataclasses.replace(ONNXRUNTIME_CUDA, find_obstacle=lambda: None)
 NO_GPU = dataclasses.replace(ONNXRUNTIME_CUDA, find_obstacle=lambda: "no NVIDIA driver is installed")
+OV = dataclasses.replace(OPENVINO, find_obstacle=lambda: None)
+OV_BF16 = dataclasses.replace(OPENVINO_BF16, find_obstacle=lambda: None)
 FAILED = Evidence(stages=(), limits=Limits(), passed=False, reference="PyTorch float32")
+PASSED = FAILED.model_copy(update={"passed": True})
+FOR_CPUS = Quantization(base="fp32", float_precision="float32", dialect="cpu")
+INT8_CPU = {"precision": "int8", "quantization": FOR_CPUS, "evidence": PASSED}
+FOR_GPUS = {
+    "precision": "int8",
+    "quantization": Quantization(base="fp16", float_precision="float16", dialect="tensorrt"),
+    "evidence": PASSED,
+    "target": "orin",
+}
 
 
 @pytest.fixture
@@ -57,6 +70,71 @@ def test_preferred_precision_depends_on_the_backend(make_bundle):
     assert _best(bundle, [NO_GPU, CPU]) == "b32 on onnxruntime"
     assert _best(bundle, [GPU, CPU], backend="onnxruntime") == "b32 on onnxruntime"
     assert _best(bundle, [GPU, CPU], variant="d8") == "d8 on onnxruntime-cuda"
+
+
+def test_int8_for_cpus_is_preferred_on_cpus(make_bundle):
+    """The quantized variant comes before float32 on both CPU backends, OpenVINO first; a GPU prefers floats."""
+    bundle = make_bundle(a={}, b=INT8_CPU)
+    assert [str(choice) for choice in select(bundle, backends=[NO_GPU, CPU, OV]).candidates] == [
+        "b on openvino",
+        "b on onnxruntime",
+        "a on onnxruntime",
+        "a on openvino",
+    ]
+    assert _best(bundle, [CPU, OV], backend="onnxruntime") == "b on onnxruntime"
+    assert _best(bundle, [GPU, CPU, OV]) == "a on onnxruntime-cuda"
+    assert _best(make_bundle(a={}), [CPU, OV]) == "a on onnxruntime"
+    assert _best(make_bundle(a={"precision": "float16"}), [CPU, OV]) == "a on openvino"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FOR_GPUS,
+        INT8_CPU | {"evidence": None},
+        INT8_CPU | {"quantization": None},
+        INT8_CPU | {"quantization": FOR_CPUS.model_copy(update={"float_precision": "float16"})},
+        {"precision": "int8_weight_only", "evidence": PASSED},
+    ],
+    ids=["for GPUs", "not measured", "unknown dialect", "float16 around", "weight only"],
+)
+def test_other_quantized_variants_come_after_floats(make_bundle, other):
+    """What was made for a GPU, or to save memory, or was not measured, gives way to float32 and float16 on a CPU."""
+    for first in ({}, {"precision": "float16"}):
+        bundle = make_bundle(a=other, z=first)
+        for backends in ([CPU], [OV], [CPU, OV]):
+            assert select(bundle, backends=backends).candidates[0].variant.name == "z"
+    assert _best(make_bundle(a=other), [CPU, OV]) == "a on openvino"
+
+
+def test_failed_int8_for_cpus_is_not_taken(make_bundle):
+    """Being fast is no excuse for a failed parity."""
+    bundle = make_bundle(a={}, b=INT8_CPU | {"evidence": FAILED})
+    assert _best(bundle, [CPU, OV]) == "a on onnxruntime"
+
+
+def test_backend_that_is_not_automatic_needs_its_name(make_bundle):
+    """`auto` never takes it, not even alone; by its name it is taken, with the best variant for it."""
+    bundle = make_bundle(a={}, b=INT8_CPU, c=FOR_GPUS)
+    assert select(bundle, backends=[OV_BF16]).candidates == ()
+    assert {choice.backend.name for choice in select(bundle, backends=[OV_BF16, CPU]).candidates} == {
+        "onnxruntime"
+    }
+    assert _best(bundle, [CPU, OV_BF16], backend="openvino-bf16") == "b on openvino-bf16"
+
+
+def test_every_combination_has_its_preference(make_bundle):
+    """No backend runs a kind of variant that the list of preferences does not rank, and no entry is idle."""
+    kinds = [{"precision": name} for backend in BACKENDS for name in backend.precisions]
+    bundle = make_bundle(**{f"v{index}": fields for index, fields in enumerate([*kinds, INT8_CPU])})
+    runs = {
+        (backend.name, kind_of(variant))
+        for backend in BACKENDS
+        for variant in bundle.manifest.variants.values()
+        if backend.find_refusal(variant) is None
+    }
+    assert runs == set(PREFERENCES)
+    assert len(PREFERENCES) == len(set(PREFERENCES))
 
 
 def test_variant_made_for_the_device_is_preferred(make_bundle):
@@ -110,7 +188,8 @@ def test_failed_evidence_needs_a_name(make_bundle):
 def test_unknown_names_list_the_choices(bundle_path):
     """A wrong backend or variant is answered with the right ones."""
     with pytest.raises(
-        BackendError, match="unknown backend 'tpu'; choose one of auto, onnxruntime, onnxruntime-cuda"
+        BackendError,
+        match="unknown backend 'tpu'; choose one of auto, onnxruntime, onnxruntime-cuda, openvino, openvino-bf16",
     ):
         Runtime.open(bundle_path, backend="tpu")
     with pytest.raises(BundleError, match="no variant 'fp4'; choose one of fp32, fp32-encoder"):

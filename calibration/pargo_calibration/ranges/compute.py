@@ -18,6 +18,8 @@ __all__ = ["Range", "RangeMethod", "compute_range"]
 
 RangeMethod = Literal["max", "percentile", "entropy", "mse"]
 
+_DEFAULT_PERCENTILE = 99.99
+
 
 @dataclass(frozen=True)
 class Range:
@@ -39,7 +41,7 @@ def compute_range(
     method: RangeMethod,
     *,
     symmetric: bool,
-    percentile: float = 99.99,
+    percentile: float | None = None,
     num_levels: int | None = None,
     grid: Literal["integer", "fp8"] = "integer",
 ) -> Range:
@@ -51,8 +53,8 @@ def compute_range(
             information (magnitudes only, also where the range is not symmetric). `mse`: least squared
             error of rounding and clipping together.
         symmetric: Whether `low == -high`.
-        percentile: Percentage of the values that `percentile` keeps; of what it cuts off, one half lies
-            at each end, or all of it in magnitude if symmetric.
+        percentile: Percentage of the values that `percentile` keeps, 99.99 unless given; of what it cuts
+            off, one half lies at each end, or all of it in magnitude if symmetric.
         num_levels: Integers available; 255 if symmetric, else 256.
         grid: What the range is for; `fp8` (E4M3) is symmetric and has no `entropy`.
 
@@ -64,6 +66,7 @@ def compute_range(
             f"no finite value was seen ({statistics.num_nonfinite} are NaN or infinite), expected at least one; "
             "calibrate on more images, and look for an overflow before this tensor"
         )
+    percentile = _DEFAULT_PERCENTILE if percentile is None else percentile
     _check_options(method, percentile, symmetric=symmetric, grid=grid)
     levels = num_levels or (255 if symmetric else 256)
     low, high = min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)

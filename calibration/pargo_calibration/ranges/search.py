@@ -51,7 +51,8 @@ def best_range(
 ) -> tuple[float, float]:
     """Low <= 0 and high >= 0 of an asymmetric integer range, whose zero point is a whole number.
 
-    Both ends shrink together first, then each in turn until neither helps.
+    Each end in turn, until neither helps: the cost is close to (high - low)^2 plus what clipping costs at
+    either end, which is convex, so there is one valley.
     """
     density = Density.of_values(histogram)
 
@@ -62,8 +63,6 @@ def best_range(
         return density.mean_squared_error(scale, antiderivative)
 
     low, high = min(minimum, 0.0), max(maximum, 0.0)
-    factor = _search(lambda factor: cost(low * factor, high * factor), 1.0)
-    low, high = low * factor, high * factor
     lowest_cost = cost(low, high)
     for _ in range(_MAX_ROUNDS):
         if maximum > 0:

@@ -102,7 +102,7 @@ def _resolve(value: str, root: Path, name: str) -> Path:
             f"{name}: found the address {value[:80]!r}, expected a file; download the images first, nothing is fetched here"
         )
     path = Path(value)
-    if not path.is_absolute() and Path(os.path.normpath(path)).parts[:1] == ("..",):
+    if Path(os.path.normpath(path)).parts[:1] == ("..",):
         raise CalibrationDataError(
             f"{name}: path {value!r} leaves the folder of the manifest; move the manifest up, or write an absolute path"
         )

@@ -79,4 +79,5 @@ def _describe(ability: Ability) -> str:
         return ability.reason
     lines = [", ".join((ability.device, *(item.precision for item in ability.precisions if item.ok)))]
     lines += [f"not {item.precision}: {item.reason}" for item in ability.precisions if not item.ok]
+    lines += [ability.note] * bool(ability.note)
     return "\n".join(lines)

@@ -33,11 +33,23 @@ __all__ = ["command"]
 @click.option(
     "--llm", is_flag=True, help="Add a few small tensors of a language model, as a full checkpoint has."
 )
+@click.option(
+    "--outliers",
+    is_flag=True,
+    help="Heavy-tailed activations, as trained models have, for studies of quantization.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--list", "is_list", is_flag=True, help="List the presets and do nothing else.")
 @pass_reporter
 def command(
-    reporter: Reporter, output: Path | None, name: str, seed: int, llm: bool, overwrite: bool, is_list: bool
+    reporter: Reporter,
+    output: Path | None,
+    name: str,
+    seed: int,
+    llm: bool,
+    outliers: bool,
+    overwrite: bool,
+    is_list: bool,
 ) -> None:
     """Write a seeded random checkpoint in the official layout, for trials and benchmarks."""
     if is_list:
@@ -51,7 +63,7 @@ def command(
     from pargo_export import write_sample
 
     reporter.step(f"writing {output}")
-    path = write_sample(output, name, seed=seed, llm=llm, overwrite=overwrite)
+    path = write_sample(output, name, seed=seed, llm=llm, outliers=outliers, overwrite=overwrite)
     size_bytes = path.stat().st_size
     values = {"path": str(path), "preset": name, "seed": seed, "size_bytes": size_bytes}
 

@@ -114,7 +114,8 @@ def _check_signature(path: Path, model: Any, signature: Signature) -> None:
         ("outputs", model.outputs, signature.outputs),
     ):
         found = [
-            (sorted(port.get_names()), port.element_type.get_type_name(), len(port.partial_shape)) for port in ports
+            (sorted(port.get_names()), port.element_type.get_type_name(), len(port.partial_shape))
+            for port in ports
         ]
         expected = [(spec.name, _DTYPES.get(spec.dtype, spec.dtype), len(spec.shape)) for spec in specs]
         fits = len(found) == len(expected) and all(
@@ -139,9 +140,11 @@ def _open(bfloat16: bool, bundle: Bundle, variant: Variant, options: RunnerOptio
 
 
 def _find_obstacle() -> str | None:
-    if importlib.util.find_spec("openvino") is None:  # importing it takes a fifth of a second
-        return "openvino is not installed: pip install 'pargo-export[openvino]'"
-    return None
+    try:
+        found = importlib.util.find_spec("openvino") is not None  # importing it takes a fifth of a second
+    except ImportError:  # an import hook refuses it
+        found = False
+    return None if found else "openvino is not installed: pip install 'pargo-export[openvino]'"
 
 
 def _find_bfloat16_obstacle() -> str | None:
@@ -159,7 +162,7 @@ def _find_bfloat16_obstacle() -> str | None:
     return None
 
 
-# float16 and bfloat16 are computed in float32: right, but no faster. Without bfloat16 hint nothing else is changed.
+# Other float graphs than float32 are widened to it when they are loaded (unless bfloat16 is asked for).
 _PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8_weight_only")
 _UNSUPPORTED = {
     "fp8": "OpenVINO emulates float8 products of a CPU in float32, slower than a float32 graph",
