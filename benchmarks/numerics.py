@@ -249,6 +249,18 @@ def _hash(row: Row) -> str:
     return recipe_sha256({"recipe": row.recipe.to_json() if row.recipe else "", "float": row.float_precision})
 
 
+def print_overview(subjects_found: dict[str, dict[str, Any]]) -> None:
+    """Print SQNR of the visual tokens on held-out images, decibels: graphs by subjects."""
+    names = list(dict.fromkeys(name for subject in subjects_found.values() for name in subject["rows"]))
+    table = []
+    for name in names:
+        found = [subject["rows"].get(name, {}).get("held out") for subject in subjects_found.values()]
+        table.append(
+            [name, *(f"{list(stages.values())[-1]['sqnr_db']:.1f}" if stages else "-" for stages in found)]
+        )
+    print(markdown_table(["SQNR, dB", *subjects_found], table))
+
+
 def print_tables(subjects_found: dict[str, dict[str, Any]]) -> None:
     """Print one Markdown table a subject; the visual tokens in detail, the other stages by their mean cosine."""
     for label, subject in subjects_found.items():
@@ -338,6 +350,7 @@ def main() -> None:
             result["subjects"][subject.label] = known
             for _ in study(subject, rows, known, arguments):
                 write_json(arguments.out, result)
+    print_overview(result["subjects"])
     print_tables(result["subjects"])
 
 

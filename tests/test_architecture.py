@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import pargo_calibration
 import pargo_export
 
 PACKAGE = Path(pargo_export.__file__).parent
 KERNELS = Path(pargo_export.__file__).parents[1] / "kernels" / "pargo_kernels"
+CALIBRATION = Path(pargo_calibration.__file__).parent
 
 BASE = {
     "__init__",
@@ -25,10 +27,30 @@ BASE = {
     "bundle",
     "assets",
 }
-CHAIN = ["checkpoint", "model", "rewrite", "graph", "runtime", "inspect", "doctor", "cli", "__main__"]
+CHAIN = [
+    "checkpoint",
+    "model",
+    "rewrite",
+    "graph",
+    "quantize",
+    "runtime",
+    "inspect",
+    "doctor",
+    "cli",
+    "__main__",
+]
 # Beyond the chain: these read a bundle on a device, so they skip the stages that need PyTorch.
 DEVICE_STAGES = {"runtime": set(), "inspect": {"model.masks"}, "doctor": {"runtime"}}
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "transformers", "tensorrt")
+# What a device that quantizes does not have.
+WITHOUT_EXPORT = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "onnxscript", "transformers"):
+            raise ModuleNotFoundError(f"{name} is not installed", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
 
 
 def imports_of(path: Path) -> set[str]:
@@ -76,6 +98,46 @@ def test_kernels_know_nothing_of_the_toolkit():
     for path in KERNELS.rglob("*.py"):
         foreign = {name.partition(".")[0] for name in imports_of(path)} - set(sys.stdlib_module_names)
         assert foreign <= {"torch", "pargo_kernels"}
+
+
+def test_calibration_knows_nothing_of_the_toolkit():
+    """pargo_calibration imports neither pargo_export nor a framework nor an engine."""
+    for path in CALIBRATION.rglob("*.py"):
+        found = {name.partition(".")[0] for name in imports_of(path)}
+        assert not found & {"pargo_export", "pargo_kernels", *HEAVY}, path
+
+
+def test_quantization_needs_no_pytorch():
+    """Every module of the stage `quantize` can be imported where PyTorch cannot."""
+    names = [f"pargo_export.quantize.{path.stem}" for path in sorted((PACKAGE / "quantize").glob("[!_]*.py"))]
+    assert "pargo_export.quantize.quantize" in names
+    imports = "\n".join(f"import {name}" for name in names)
+    code = f"{WITHOUT_EXPORT}{imports}\nfrom pargo_export import CalibrateOptions, QuantizeResult, calibrate"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("first", ["QuantizeOptions", "calibrate", "quantize"])
+def test_quantize_is_a_function_whatever_is_imported_first(first):
+    """The stage has the name of its function, so that name can be called in every order of imports."""
+    code = f"from pargo_export import {first}, quantize\nquantize('nowhere')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("pargo_export.errors.BundleError: "), done.stderr
+
+
+@pytest.mark.parametrize("use", ["from pargo_export import calibrate", "pargo_export.quantize('nowhere')"])
+def test_missing_packages_are_named_with_their_extra(use):
+    """Where onnx is not installed, the message says which extra brings it."""
+    block = WITHOUT_EXPORT.replace('"torch"', '"onnx", "onnx_ir"')
+    done = subprocess.run(
+        [sys.executable, "-c", f"{block}import pargo_export\n{use}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("pargo_export.errors.MissingDependencyError: pargo_export."), last
+    assert "pip install 'pargo-export[quantize]'" in last
 
 
 def test_importing_the_package_is_light():

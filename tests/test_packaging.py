@@ -35,25 +35,47 @@ def wheel(tmp_path_factory):
         yield archive
 
 
-def test_the_wheel_holds_both_packages_and_their_data(wheel):
+def test_the_wheel_holds_all_packages_and_their_data(wheel):
     """Every module, type marker and asset is in the wheel, and nothing else is."""
     expected = {
         path.relative_to(base).as_posix()
-        for base, package in ((ROOT, "pargo_export"), (ROOT / "kernels", "pargo_kernels"))
+        for base, package in (
+            (ROOT, "pargo_export"),
+            (ROOT / "kernels", "pargo_kernels"),
+            (ROOT / "calibration", "pargo_calibration"),
+        )
         for path in (base / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert found == expected
-    assert {"pargo_export/py.typed", "pargo_kernels/py.typed", "pargo_export/assets/coffee.jpg"} <= found
+    assert found >= {
+        "pargo_calibration/py.typed",
+        "pargo_calibration/recipes/int8.toml",
+        "pargo_export/assets/coffee.jpg",
+        "pargo_export/py.typed",
+        "pargo_kernels/py.typed",
+    }
 
 
 def test_the_wheel_names_its_extras_and_script(wheel):
     """Extras and the console script are in the metadata."""
     name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = wheel.read(name).decode()
-    for extra in ("export", "ort", "ort-gpu", "tensorrt", "rtx", "report", "dev"):
+    for extra in (
+        "export",
+        "quantize",
+        "calibration",
+        "ort",
+        "ort-gpu",
+        "openvino",
+        "tensorrt",
+        "rtx",
+        "report",
+        "dev",
+    ):
         assert f"Provides-Extra: {extra}\n" in metadata
+    assert not re.search(r"^Requires-Dist: (torch|onnxscript).*extra == 'quantize'", metadata, re.MULTILINE)
     script = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "pargo-export = pargo_export.cli.main:main" in wheel.read(script).decode()
 

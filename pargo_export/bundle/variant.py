@@ -153,3 +153,8 @@ class Variant(Record):
     evidence: Evidence | None = None
     quantization: Quantization | None = None
     recipe_sha256: Sha256
+
+    @property
+    def float_precision(self) -> str:
+        """Precision of everything that is not quantized: what a runtime must have float products for."""
+        return self.precision if self.quantization is None else self.quantization.float_precision

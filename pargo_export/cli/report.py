@@ -81,7 +81,7 @@ class Reporter:
             return
         if self._bar is None:
             self._stop_status()  # rich shows one live display at a time
-            self._bar = self._start_bar()
+            self._bar = self._start_bar(total)
         progress, task = self._bar
         progress.update(task, completed=done, total=total)
 
@@ -111,13 +111,13 @@ class Reporter:
         for item in items:
             self._out.print(item, markup=False)
 
-    def _start_bar(self) -> tuple[Progress, TaskID]:
+    def _start_bar(self, total: int) -> tuple[Progress, TaskID]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         bar = Progress(*columns, console=self._err, transient=True)
         bar.start()
-        return bar, bar.add_task(self._current, total=None)
+        return bar, bar.add_task(self._current, total=total)
 
     def _stop_status(self) -> None:
         if self._status is not None:

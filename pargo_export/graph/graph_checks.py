@@ -65,7 +65,7 @@ def expendable_graph(bundle: Bundle, variant: Variant) -> Iterator[Path]:
     refuse weights behind links.
     """
     graph = bundle.file(variant.graph)
-    if variant.precision != "bfloat16":
+    if variant.float_precision != "bfloat16":
         yield graph
         return
     with tempfile.TemporaryDirectory(prefix="pargo-export-") as folder:
@@ -170,7 +170,7 @@ def _check_run(bundle: Bundle, variant: Variant) -> str:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     engine = f"ONNX Runtime {onnxruntime.__version__}"
     with expendable_graph(bundle, variant) as graph:
-        if variant.precision == "bfloat16":
+        if variant.float_precision == "bfloat16":
             emulate_half(graph, "bfloat16")
             engine += ", bfloat16 emulated"
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pargo_export.assets import PHOTOGRAPH
-from pargo_export.bundle import Evidence
+from pargo_export.bundle import Evidence, Limits
 from pargo_export.errors import ExportError
 from pargo_export.graph.comparison import PARITY_LIMITS, compare, find_failures
 from pargo_export.graph.component import IMAGE_FEATURES, NORMALIZED_FEATURES
@@ -69,10 +69,13 @@ def reference_cases(
         options: Decide what the graph takes.
         spec: Preprocessing of the bundle.
         photographs: One case of batch 1 each.
-        noise_batches: One case of each batch size; sizes above `options.max_batch` are left out.
+        noise_batches: One case of each batch size; sizes above `options.max_batch` are left out;
+            if that leaves none, one of batch 1. Empty for no noise.
     """
     cases = []
-    sizes = [size for size in noise_batches if size <= options.max_batch] or [1]
+    sizes = [size for size in noise_batches if size <= options.max_batch]
+    if noise_batches and not sizes:
+        sizes = [1]
     for source, pixels in _pixel_batches(spec, photographs, sizes):
         normalised = normalize(pixels, spec)
         stages = model.encode_images(torch.from_numpy(normalised), return_intermediates=True)
@@ -108,6 +111,7 @@ def measure_parity(
     cases: Sequence[ParityCase],
     precision: FloatPrecision | str,
     affine: tuple[Array, Array] | None,
+    limits: Limits | None = None,
 ) -> Evidence:
     """Run the probe on every case.
 
@@ -117,6 +121,7 @@ def measure_parity(
         cases: Inputs with the reference's outputs.
         precision: Of the graph; decides the limits.
         affine: Gain and offset `[C]` of `ln_vision` if they were folded away, to restore the image features.
+        limits: Instead of those of the precision.
 
     Raises:
         ExportError: ONNX Runtime cannot run the graph.
@@ -138,7 +143,7 @@ def measure_parity(
             if stage == NORMALIZED_FEATURES and affine is not None:
                 stage, found = IMAGE_FEATURES, found.astype(np.float32) * affine[0] + affine[1]  # noqa: PLW2901
             measured.append(compare(stage, case.source, case.expected[stage], found))
-    limits = PARITY_LIMITS[precision]
+    limits = limits or PARITY_LIMITS[precision]
     return Evidence(
         stages=tuple(measured),
         limits=limits,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
-from pargo_calibration import QuantRecipe, Range, TensorStatistics, compute_range
 
+from pargo_calibration import QuantRecipe, Range, TensorStatistics, compute_range
 from pargo_export.errors import CalibrationError, QuantizationError
 from pargo_export.quantize.insert_qdq import ActivationDType, quantize_value
 from pargo_export.quantize.statistics import Observation

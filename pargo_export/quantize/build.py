@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from pargo_calibration import QuantRecipe
 
+from pargo_calibration import QuantRecipe
 from pargo_export.bundle import Dialect
 from pargo_export.errors import QuantizationError
 from pargo_export.graph.save import save_graph

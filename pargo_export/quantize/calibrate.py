@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,11 +12,19 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from pargo_calibration import DataSource, dataset_sha256, open_source, random_source
-from pargo_calibration import errors as calibration_errors
 from safetensors.numpy import save
 
-from pargo_export.bundle import Bundle, BundleTransaction, Calibration, Variant, atomic_write, recipe_sha256
+from pargo_calibration import DataSource, dataset_sha256, open_source, random_source
+from pargo_calibration import errors as calibration_errors
+from pargo_export.bundle import (
+    VARIANT_NAME,
+    Bundle,
+    BundleTransaction,
+    Calibration,
+    Variant,
+    atomic_write,
+    recipe_sha256,
+)
 from pargo_export.errors import CalibrationError, ConfigError
 from pargo_export.preprocessing import PreprocessSpec
 from pargo_export.quantize.base import find_calibration_base
@@ -48,7 +57,7 @@ class CalibrateOptions:
         threads: CPU threads; by default those that ONNX Runtime takes.
 
     Raises:
-        ConfigError: A number is out of range.
+        ConfigError: A number is out of range, or the name cannot be one.
     """
 
     num_images: int = 128
@@ -65,6 +74,10 @@ class CalibrateOptions:
         for field, low in (("num_images", MIN_IMAGES - 1), ("num_evaluation", 1)):
             if getattr(self, field) < low:
                 raise ConfigError(f"{field} is {getattr(self, field)}; it must be at least {low}")
+        if not re.fullmatch(VARIANT_NAME, self.name):
+            raise ConfigError(
+                f"name is {self.name!r}; expected a letter or digit, then letters, digits, '.', '_' or '-'"
+            )
         if not 0 <= self.smoothing <= 1:
             raise ConfigError(f"smoothing is {self.smoothing}; expected 0 (none) to 1")
         if not 0 <= self.shard[0] < self.shard[1]:

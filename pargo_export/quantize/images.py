@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from pargo_calibration import DataSource, Duplicate, Item, Unreadable, sample
 
+from pargo_calibration import DataSource, Duplicate, Item, Unreadable, sample
 from pargo_export.errors import CalibrationError, ImageError
 from pargo_export.preprocessing import PreprocessSpec, load_image, normalize, preprocess_uint8
 

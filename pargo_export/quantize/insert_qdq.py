@@ -17,8 +17,8 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from pargo_calibration.ranges import Range, quantize_weight, scale_and_zero_point, weight_scales
 
+from pargo_calibration.ranges import Range, quantize_weight, scale_and_zero_point, weight_scales
 from pargo_export.errors import QuantizationError
 from pargo_export.quantize.linears import Linear, weight_array
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from pargo_calibration import TensorStatistics
 
+from pargo_calibration import TensorStatistics
 from pargo_export.errors import CalibrationError
 from pargo_export.quantize.linears import Linear, find_linears, weight_array
 from pargo_export.quantize.sessions import open_session

@@ -8,7 +8,6 @@ from typing import Literal, get_args
 
 from pargo_calibration import QuantRecipe, load_recipe
 from pargo_calibration import errors as calibration_errors
-
 from pargo_export.bundle import VARIANT_NAME, Dialect, Limits
 from pargo_export.errors import ConfigError, QuantizationError
 from pargo_export.graph.comparison import PARITY_LIMITS

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 
 from pargo_calibration import QuantRecipe, Range, compute_range
 from pargo_calibration import errors as calibration_errors
-
 from pargo_export.errors import CalibrationError, QuantizationError
 from pargo_export.quantize.linears import Linear
 from pargo_export.quantize.statistics import ActivationStatistics, Observation

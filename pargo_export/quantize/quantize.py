@@ -102,6 +102,7 @@ def quantize(
     existing = bundle.manifest.variants.get(options.variant_name)
     if existing is not None and not force:
         if existing.recipe_sha256 == own_recipe:
+            _require_passed(existing, options)
             return QuantizeResult(bundle, existing, reused=True)
         raise QuantizationError(
             f"the bundle already has a variant {existing.name!r}, made otherwise; choose another name (--name), or "
@@ -146,7 +147,7 @@ def quantize(
             evidence = _watch(built, reference, options, evidence)
         progress("writing the bundle")
         names = [f"onnx/{item.name}" for item in built.files]
-        parents = [bench.base.graph, bench.calibration.statistics]
+        parents = [bench.base.graph, *([bench.calibration.statistics] if bench.needs_ranges else [])]
         records = {name: transaction.record(name, stage=_STAGE, parents=parents) for name in names}
         variant = bench.base.model_copy(
             update={
@@ -228,6 +229,19 @@ def _gate(stages: tuple[StageEvidence, ...], bench: Workbench, built: BuiltGraph
     )
 
 
+def _require_passed(existing: Variant, options: QuantizeOptions) -> None:
+    """See that a variant that was written below its limits is not taken for a good one.
+
+    Raises:
+        AccuracyError: It is below them, and that was not allowed again.
+    """
+    if existing.evidence is not None and not existing.evidence.passed and not options.allow_below:
+        raise AccuracyError(
+            f"the bundle already has variant {existing.name!r}, made this way, and it misses its limits; choose other "
+            "options, or accept it (--allow-below)"
+        )
+
+
 def _below(stages: tuple[StageEvidence, ...], failures: list[StageEvidence], limits: Limits) -> AccuracyError:
     worst = min(failures, key=lambda item: item.mean_cosine or 0.0)
     texts = [f"{name} {value}" for name, value in limits.model_dump().items() if value is not None]
@@ -264,7 +278,7 @@ def _record(bench: Workbench, built: BuiltGraph) -> Quantization:
         float_precision=built.float_precision,
         recipe=bench.recipe.name if bench.recipe else "",
         dialect=bench.options.dialect,
-        calibration=bench.calibration.name,
+        calibration=bench.calibration.name if bench.needs_ranges else None,
         quantized=built.quantized,
         kept=built.kept,
         smoothed=built.smoothed,

@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from pargo_calibration import AttentionRule, QuantRecipe
 
+from pargo_calibration import AttentionRule, QuantRecipe
 from pargo_export.bundle import StageEvidence
 from pargo_export.errors import QuantizationError
 from pargo_export.graph.comparison import compare
@@ -240,7 +240,9 @@ def run_images(
     """
     if any(tensor.data_type == onnx.TensorProto.BFLOAT16 for tensor in model.graph.initializer):
         model = emulated(model, "bfloat16")
-    session = open_session(model, folder, threads=threads)
+    session = open_session(
+        model, folder, threads=threads, prepack=False
+    )  # it costs more than it saves a few images
     feed, output = session.get_inputs()[0].name, session.get_outputs()[0].name
     return [
         session.run([output], {feed: reference.images.feed(index, takes_uint8=reference.takes_uint8)})[

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pargo_export.quantize.linears import Linear, weight_array
+from pargo_export.quantize.linears import Linear
 
 __all__ = ["NormSite", "find_norm_site", "scale_into_norm", "smoothing_factors"]
 

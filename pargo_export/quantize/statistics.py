@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
-from pargo_calibration import TensorStatistics
-from pargo_calibration import errors as calibration_errors
 from safetensors.numpy import save
 
+from pargo_calibration import TensorStatistics
+from pargo_calibration import errors as calibration_errors
 from pargo_export.errors import CalibrationError
 
 __all__ = ["ActivationStatistics", "Observation", "pack", "unpack"]

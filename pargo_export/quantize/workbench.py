@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import onnx_ir as ir
-from pargo_calibration import QuantRecipe
 
+from pargo_calibration import QuantRecipe
 from pargo_export.bundle import Bundle, Calibration, Variant
 from pargo_export.errors import CalibrationError, QuantizationError
 from pargo_export.quantize.base import find_base, find_reference, require_match
@@ -70,6 +70,11 @@ class Workbench:
             )
         return cls(bundle, options, recipe, base, reference, calibration)
 
+    @property
+    def needs_ranges(self) -> bool:
+        """Whether activations are quantized, so that the statistics decide the graph."""
+        return self.recipe is not None and self.recipe.precision != "int8_weight_only"
+
     def builder(self) -> GraphBuilder:
         """Return what makes the graph; reads the statistics.
 
@@ -82,9 +87,7 @@ class Workbench:
         return GraphBuilder(
             base=self.bundle.file(self.base.graph),
             recipe=self.recipe,
-            observation=unpack(self.bundle.check(self.calibration.statistics))
-            if _needs_ranges(self.recipe)
-            else None,
+            observation=unpack(self.bundle.check(self.calibration.statistics)) if self.needs_ranges else None,
             dialect=self.options.dialect,
             float_precision=self.options.resolved_float_precision,
             metadata=_graph_metadata(self.options, self.recipe, self.options.resolved_float_precision),
@@ -131,10 +134,6 @@ def _find_calibration(bundle: Bundle, name: str, base: Variant) -> Calibration:
         )
     require_match(found, base, bundle)
     return found
-
-
-def _needs_ranges(recipe: QuantRecipe | None) -> bool:
-    return recipe is not None and recipe.precision != "int8_weight_only"
 
 
 def _match_keep(graph: Path, patterns: tuple[str, ...]) -> dict[str, str]:

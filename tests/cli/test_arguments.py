@@ -41,10 +41,10 @@ def test_choices_of_quantize_are_those_of_the_library():
     assert set(arguments.LIMITS.values()) == set(Limits.model_fields)
     defaults = CalibrateOptions()
     given = {param.name: param.default for param in calibrate_command.params}
-    for name in ("num_images", "num_evaluation", "seed", "smoothing", "name", "allow_random"):
+    for name in ("num_images", "num_evaluation", "seed", "smoothing", "name"):
         assert given[name] == getattr(defaults, name), name
     given = {param.name: param.default for param in quantize_command.params}
-    for name in ("target", "calibration", "allow_below"):
+    for name in ("target", "calibration"):
         assert given[name] == getattr(options.QuantizeOptions(), name), name
     assert given["threshold"] == analyze.analyze.__kwdefaults__["threshold"]
 

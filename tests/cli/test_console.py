@@ -130,6 +130,7 @@ import sys, time
 from pargo_export.cli.report import Reporter
 with Reporter() as reporter:
     reporter.step("looking")
+    time.sleep(0.5)
     reporter.step("counting")
     for done in range(1, 4):
         reporter.advance(done, 3)

@@ -114,7 +114,7 @@ def test_quantized_variants(run, quantized):
         "Variant int8-cuda": (
             "what is not quantized in float16",
             "dialect tensorrt: symmetric",
-            "and 8 more: kept by '*.output'",
+            "and 7 more: kept by '*.output'",
         ),
         "Variant int8-weight-only-cpu": ("recipe int8-weight-only dialect weights alone, symmetric",),
         "Variant int8-noise": ("random noise, no photographs: no evidence of accuracy",),

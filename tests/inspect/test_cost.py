@@ -121,3 +121,62 @@ def test_components():
 def test_alignment_is_that_of_the_rewrite():
     """The padding that is counted is the padding that the rewrite makes."""
     assert SWIGLU_ALIGNMENT == ALIGNMENT
+
+
+def _linears(model, target, without=()):
+    """Return the cost table's rewrites and the quantizable linears of a rewritten model, with their sizes."""
+    rewrites = [rewrite for rewrite in select_rewrites(target) if rewrite.name not in without]
+    deploy, results = deploy_module(model, rewrites, "structured")
+    found = {
+        path: module.weight.numel()
+        for path, module in deploy.named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+    }
+    return [result.name for result in results if result.count], found
+
+
+@pytest.mark.parametrize("without", [(), ("merge-qkv", "merge-cross-kv", "merge-swiglu")])
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_quantized_weights_have_one_byte(model, target, without):
+    """Of every linear alone, and of all together, exactly the weights shrink from four bytes to one."""
+    rewrites, linears = _linears(model, target, without)
+
+    def weight_bytes(quantized):
+        table = estimate_cost(model.config, attention="structured", rewrites=rewrites, quantized=quantized)
+        return table.total().weight_bytes
+
+    before = weight_bytes(())
+    for path, num_weights in linears.items():
+        assert before - weight_bytes([path]) == 3 * num_weights, path
+    assert before - weight_bytes(linears) == 3 * sum(linears.values())
+
+
+def test_quantized_inputs_have_one_byte():
+    """What a quantized linear reads shrinks too, unless only weights are quantized; operations stay."""
+    path, rows = "projector.llm_projection", FULL.num_visual_tokens
+    before, after = estimate_cost(FULL, batch=3), estimate_cost(FULL, batch=3, quantized=[path])
+    weights_only = estimate_cost(FULL, batch=3, quantized=[path], quantizes_activations=False)
+    inputs = 3 * rows * FULL.projector.hidden_size
+    assert before.total().activation_bytes - after.total().activation_bytes == 3 * inputs
+    assert weights_only.total().activation_bytes == before.total().activation_bytes
+    assert weights_only.total().weight_bytes == after.total().weight_bytes
+    assert after.total().flops == before.total().flops
+    assert after.blocks[:-1] == before.blocks[:-1]
+
+
+def test_a_merged_input_is_read_once():
+    """Of a merged linear the input counts once, with one byte, however many parts it has."""
+    path, width = "tower.blocks.0.attention.qkv.merged", FULL.vision.width
+    rewrites = ("merge-qkv",)
+    before = estimate_cost(FULL, rewrites=rewrites).total().activation_bytes
+    after = estimate_cost(FULL, rewrites=rewrites, quantized=[path]).total().activation_bytes
+    assert before - after == 3 * (1 + FULL.vision.num_patches) * width
+
+
+def test_half_precision_beside_eight_bits():
+    """What is not quantized keeps the float precision."""
+    path = "projector.llm_projection"
+    before = estimate_cost(FULL, element_bytes=2)
+    after = estimate_cost(FULL, element_bytes=2, quantized=[path])
+    num_weights = FULL.projector.hidden_size * FULL.projector.llm_hidden_size
+    assert before.total().weight_bytes - after.total().weight_bytes == num_weights

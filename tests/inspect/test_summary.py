@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import pargo_export
-from pargo_export.bundle import Bundle
+from pargo_export.bundle import Bundle, Quantization
 from pargo_export.errors import BundleError
 from pargo_export.inspect import estimate_cost, summarize
 
@@ -106,3 +106,30 @@ def test_works_without_onnx(exported_bundle):
     problem, title = done.stdout.splitlines()
     assert "pip install 'pargo-export[export]'" in problem
     assert title.startswith("cross-attention")
+
+
+@pytest.mark.parametrize(
+    ("precision", "float_precision", "smaller_activations"),
+    [("int8", "float16", True), ("int8_weight_only", "float32", False)],
+)
+def test_costs_follow_the_quantization(bundle_to_edit, precision, float_precision, smaller_activations):
+    """Quantized linears count one byte a weight, everything else the float precision."""
+    bundle = Bundle.open(bundle_to_edit)
+    own = bundle.variant("fp32")
+    made = Quantization(
+        base="fp32", float_precision=float_precision, quantized=("projector.llm_projection",), recipe="mine"
+    )
+    variant = own.model_copy(update={"name": "mine", "precision": precision, "quantization": made})
+    (bundle_to_edit / "manifest.json").write_bytes(bundle.manifest.merged(variants=[variant]).to_json())
+    cost = summarize(bundle_to_edit).graphs["mine"].cost
+    plain = estimate_cost(
+        bundle.manifest.model,
+        element_bytes=cost.element_bytes,
+        attention=own.attention,
+        rewrites=own.rewrites,
+    )
+    projector = bundle.manifest.model.projector
+    num_weights = projector.hidden_size * projector.llm_hidden_size
+    assert cost.element_bytes == {"float16": 2, "float32": 4}[float_precision]
+    assert plain.total().weight_bytes - cost.total().weight_bytes == (cost.element_bytes - 1) * num_weights
+    assert (cost.total().activation_bytes < plain.total().activation_bytes) is smaller_activations

@@ -9,10 +9,10 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
-from pargo_calibration import TensorStatistics
 from PIL import Image
 from skimage import data
 
+from pargo_calibration import TensorStatistics
 from pargo_export.quantize.statistics import ActivationStatistics
 
 __all__ = [
@@ -120,9 +120,7 @@ def weight_of(model: ir.Model, name: str) -> NDArray[np.generic]:
     return model.graph.initializers[name].const_value.numpy()
 
 
-def observed(
-    values: NDArray[np.float32], factors: NDArray[np.float32] | None = None
-) -> ActivationStatistics:
+def observed(values: NDArray[np.float32], factors: NDArray[np.float32] | None = None) -> ActivationStatistics:
     """Return statistics of values `[..., C]`."""
     plain = TensorStatistics(values.shape[-1])
     plain.update(values)

@@ -22,7 +22,12 @@ VARIANTS = (
     make_variant("fp32-encoder", component="encoder"),
     make_variant("fp32-projector", component="projector"),
     make_variant("int8-cpu", precision="int8", quantization=QUANTIZED),
-    make_variant("converted", precision="float16", target="rtx", quantization=Quantization(base="fp32", float_precision="float16")),
+    make_variant(
+        "converted",
+        precision="float16",
+        target="rtx",
+        quantization=Quantization(base="fp32", float_precision="float16"),
+    ),
 )
 
 
@@ -76,7 +81,9 @@ def test_calibration_observes_the_whole_model_on_the_cpu(tmp_path, variants, exp
 @pytest.mark.parametrize("name", ["fp16", "fp32-uint8", "fp32-projector", "int8-cpu"])
 def test_what_calibration_cannot_observe_is_refused(tmp_path, name):
     """Named or the only one: the message says what it is and how to get another."""
-    with pytest.raises(CalibrationError, match=rf"found {name} \(.*expected a float32 variant.*pargo-export onnx"):
+    with pytest.raises(
+        CalibrationError, match=rf"found {name} \(.*expected a float32 variant.*pargo-export onnx"
+    ):
         find_calibration_base(bundle_of(tmp_path), name)
     with pytest.raises(CalibrationError, match=rf"found {name} \("):
         find_calibration_base(bundle_of(tmp_path, name), None)

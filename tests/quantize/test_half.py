@@ -26,11 +26,11 @@ HALF_TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 # Every attention form, both inputs, the padded LayerNorm (orin, rtx) and its absence.
 SOURCES = {
     "fused": ("pargo_w2", {}),
-    "structured-padded": ("pargo_w2", {"target": "orin"}),
+    "structured-padded": ("micro", {"target": "orin"}),
     "dense-uint8": ("pargo_w4_freq2", {"attention": "dense", "input_kind": "uint8"}),
     "attention_op": ("pargo_small_variance", {"attention": "attention_op"}),
-    "attention_op-rtx": ("pargo_w2", {"attention": "attention_op", "target": "rtx"}),
-    "projector": ("pargo_w2", {"component": "projector"}),
+    "attention_op-rtx": ("micro", {"attention": "attention_op", "target": "rtx"}),
+    "projector": ("micro", {"component": "projector"}),
 }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pargo_calibration import open_source
 from PIL import Image
 from quantize.samples import write_photographs
 
+from pargo_calibration import open_source
 from pargo_export.errors import CalibrationError
 from pargo_export.preprocessing import PreprocessSpec, normalize, preprocess, preprocess_uint8
 from pargo_export.quantize.images import ImageStream
@@ -101,7 +101,9 @@ def test_pixels_are_taken_as_they_are(tmp_path):
 def test_pixels_of_another_size_are_refused(tmp_path):
     """They cannot be fitted, so the whole file is the wrong one."""
     np.savez(tmp_path / "big.npz", pixel_values=np.eye(30, dtype=np.float32)[None, None].repeat(3, 1))
-    with pytest.raises(CalibrationError, match=r"big\.npz:0: found pixels float32\[3, 30, 30\], expected \[3, 28, 28\]"):
+    with pytest.raises(
+        CalibrationError, match=r"big\.npz:0: found pixels float32\[3, 30, 30\], expected \[3, 28, 28\]"
+    ):
         list(stream_of(tmp_path / "big.npz"))
 
 

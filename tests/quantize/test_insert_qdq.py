@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from pargo_calibration import Range, compute_range
 from quantize.samples import graph_of, linear_graph, observed, run_model, weight_of
 from tolerances import TOLERANCES
 
+from pargo_calibration import Range, compute_range
 from pargo_export.errors import QuantizationError
 from pargo_export.quantize.insert_qdq import quantize_activation, quantize_value, quantize_weights
 from pargo_export.quantize.linears import find_linears
@@ -175,7 +175,9 @@ def test_weight_that_is_not_finite_is_refused(bad):
     weight = WEIGHT.copy()
     weight[3, 2] = weight[4, 4] = bad
     model = linear_graph("MatMul", weight)
-    with pytest.raises(QuantizationError, match=rf"'{NAME}' holds 2 NaN or infinite values; check the checkpoint"):
+    with pytest.raises(
+        QuantizationError, match=rf"'{NAME}' holds 2 NaN or infinite values; check the checkpoint"
+    ):
         quantize_weights(model.graph, find_linears(model)[0], "max", "int8")
 
 

@@ -60,7 +60,9 @@ def test_a_foreign_graph_is_refused():
     """A product whose node has no module path was not made by this package."""
     model = linear_graph("MatMul", np.ones((3, 4), np.float32))
     model.graph[0].name = "MatMul_17"
-    with pytest.raises(QuantizationError, match=r"'MatMul_17' \(MatMul\) has no module path.*pargo-export onnx"):
+    with pytest.raises(
+        QuantizationError, match=r"'MatMul_17' \(MatMul\) has no module path.*pargo-export onnx"
+    ):
         find_linears(model)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pargo_calibration import list_recipes, load_recipe
 
+from pargo_calibration import list_recipes, load_recipe
 from pargo_export.bundle import Limits
 from pargo_export.errors import ConfigError, QuantizationError
 from pargo_export.quantize.options import ACCURACY_LIMITS, PRECISIONS, QuantizeOptions
@@ -55,7 +55,10 @@ def test_every_precision_has_limits():
         ({"target": "tpu"}, "target is 'tpu'; known: cpu, cuda"),
         ({"float_precision": "float64"}, "float_precision is 'float64'; known: float32"),
         ({"name": "../up"}, r"name is '\.\./up'; expected a letter or digit"),
-        ({"precision": "fp16", "keep": ("*",)}, "'float16' quantizes nothing, so recipe and keep mean nothing"),
+        (
+            {"precision": "fp16", "keep": ("*",)},
+            "'float16' quantizes nothing, so recipe and keep mean nothing",
+        ),
         ({"precision": "bf16", "recipe": "int8"}, "'bfloat16' quantizes nothing"),
     ],
 )
@@ -93,7 +96,9 @@ def test_recipe_by_name_file_or_value(tmp_path):
 
 def test_unusable_recipes_are_refused(tmp_path):
     """Unknown, damaged, or for another precision."""
-    with pytest.raises(QuantizationError, match=rf"'int9' is unknown; choose one of {', '.join(list_recipes())}"):
+    with pytest.raises(
+        QuantizationError, match=rf"'int9' is unknown; choose one of {', '.join(list_recipes())}"
+    ):
         QuantizeOptions(recipe="int9").load_recipe()
     file = tmp_path / "own.toml"
     file.write_text('name = "own"\nsummary = "mine"\nprecision = "int8"\nsmoth = 1\n')

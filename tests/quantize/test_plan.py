@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from pargo_calibration import QuantRecipe, compute_range
 from quantize.samples import graph_of, observed
 
+from pargo_calibration import QuantRecipe, compute_range
 from pargo_export.errors import CalibrationError, QuantizationError
 from pargo_export.quantize.linears import find_linears
 from pargo_export.quantize.observe import group_by_activation
@@ -157,7 +157,10 @@ def test_range_that_does_not_exist_names_the_linear(groups, observation):
 def test_unknown_patterns_list_what_there_is(linears):
     """The message has the pattern, the blocks of the graph and the linears inside them."""
     rules = recipe(
-        keep=({"pattern": "tower.blocks.0.*", "reason": "fine"}, {"pattern": "tower.blocks.7.*", "reason": "no"}),
+        keep=(
+            {"pattern": "tower.blocks.0.*", "reason": "fine"},
+            {"pattern": "tower.blocks.7.*", "reason": "no"},
+        ),
         override=({"pattern": "*.mpl.down", "method": "max"},),
     )
     with pytest.raises(QuantizationError) as caught:

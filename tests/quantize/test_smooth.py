@@ -40,9 +40,7 @@ def norm_graph(num_linears=2, *, offset=True, residual=False, operator="MatMul",
     for index in range(num_linears):
         weights[f"w{index}"] = RANDOM.standard_normal((size, size)).astype(np.float32)
         weight = ir.Value(name=f"w{index}")
-        nodes.append(
-            ir.node(operator, [norm.outputs[0], weight], attributes, name=f"part{index}/{operator}")
-        )
+        nodes.append(ir.node(operator, [norm.outputs[0], weight], attributes, name=f"part{index}/{operator}"))
     outputs = [node.outputs[0] for node in nodes[-num_linears:]]
     if residual:
         nodes.append(ir.node("Neg", [norm.outputs[0]], name="other/Neg"))
@@ -138,7 +136,9 @@ def test_where_smoothing_is_possible(float_bundle):
 
 
 @pytest.mark.parametrize(
-    ("variant", "readers"), [("fp32", 1), ("fp32-cuda", 1), ("unmerged", 3)], ids=["merged", "padded", "unmerged"]
+    ("variant", "readers"),
+    [("fp32", 1), ("fp32-cuda", 1), ("unmerged", 3)],
+    ids=["merged", "padded", "unmerged"],
 )
 def test_network_stays_the_same(float_bundle, variant, readers):
     """Smoothing all sites of an exported graph leaves the visual tokens as they were."""
@@ -165,7 +165,7 @@ def test_network_stays_the_same(float_bundle, variant, readers):
 
 
 def test_factors_by_hand():
-    """max |x| ** alpha / max |W| ** (1 - alpha), with a geometric mean of 1."""
+    """Max |x| ** alpha / max |W| ** (1 - alpha), with a geometric mean of 1."""
     activation = np.array([1, 16, 4], np.float32)
     weights = [np.array([[1, -4], [1, 1], [0, 2]], np.float32), np.array([[1], [1], [-4]], np.float32)]
     found = smoothing_factors(activation, weights, 0.5)
