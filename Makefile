@@ -9,7 +9,7 @@ DEMO   := demo-output
 .PHONY: demo test lint format docs clean help
 
 help:
-	@echo "make demo    export a sample checkpoint, verify it, run it on a photograph (CPU only)"
+	@echo "make demo    export a sample checkpoint, quantize it, verify it, run it on a photograph (CPU only)"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  apply ruff's formatting and safe fixes"
@@ -26,8 +26,13 @@ demo: $(READY)
 	$(BIN)/pargo-export sample --preset tiny -o $(DEMO)/sample.safetensors
 	$(BIN)/pargo-export onnx $(DEMO)/sample.safetensors -o $(DEMO)/bundle
 	$(BIN)/pargo-export onnx $(DEMO)/sample.safetensors -o $(DEMO)/bundle --precision fp16 --target cuda
+	$(BIN)/python benchmarks/photographs.py $(DEMO)/photos
+	$(BIN)/pargo-export calibrate $(DEMO)/bundle --data $(DEMO)/photos
+	$(BIN)/pargo-export quantize $(DEMO)/bundle --int8
+	$(BIN)/pargo-export quantize $(DEMO)/bundle --int8 --target cuda
 	$(BIN)/pargo-export verify $(DEMO)/bundle --checkpoint $(DEMO)/sample.safetensors
-	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg -o $(DEMO)/tokens.safetensors
+	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg --variant fp32 -o $(DEMO)/tokens.safetensors
+	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg --variant int8-cpu -o $(DEMO)/tokens-int8.safetensors
 	$(BIN)/pargo-export inspect $(DEMO)/bundle
 
 test: $(READY)

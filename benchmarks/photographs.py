@@ -2,8 +2,8 @@
 
     python benchmarks/photographs.py FOLDER
 
-Seven motifs are few: enough to see that everything works and to compare tools on the same data, not to calibrate a
-model that is to be used.
+Seven motifs are few, and crops of one overlap, so that images kept for evaluation are not independent: enough to see
+that everything works and to compare tools on the same data, not to calibrate a model that is to be used.
 """
 
 from __future__ import annotations

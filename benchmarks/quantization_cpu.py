@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from common import describe_environment, markdown_table, summarize_times, write_json
 from cpu_process import WorkerError, WorkerProcess
 from peers import PEERS, Peers
@@ -293,12 +294,15 @@ def _size_mb(spec: dict[str, Any]) -> float:
         bundle = Bundle.open(spec["bundle"])
         graph = bundle.variant(spec["variant"]).graph
         files = [bundle.file(name) for name in bundle.manifest.files_of(graph)]
+    elif Path(spec["path"]).suffix == ".xml":
+        files = [Path(spec["path"]), Path(spec["path"]).with_suffix(".bin")]
     else:
         path = Path(spec["path"])
-        beside = (
-            [path.with_suffix(".bin")] if path.suffix == ".xml" else sorted(path.parent.glob(f"{path.name}*"))
-        )
-        files = [path, *(item for item in beside if item != path)]
+        tensors = onnx.load(path, load_external_data=False).graph.initializer
+        locations = {
+            entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"
+        }
+        files = [path, *(path.with_name(location) for location in locations)]
     return round(sum(item.stat().st_size for item in files) / 1e6, 1)
 
 

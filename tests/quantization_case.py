@@ -6,10 +6,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pargo_calibration import load_recipe
 from PIL import Image
 from skimage import data
 
+from pargo_calibration import load_recipe
 from pargo_export.bundle import Bundle
 from pargo_export.quantize.build import FloatPrecision, GraphBuilder
 from pargo_export.quantize.calibrate import CalibrateOptions, calibrate

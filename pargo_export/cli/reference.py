@@ -82,7 +82,7 @@ def _value(param: click.Parameter) -> str:
         return f" {'|'.join(map(str, param.type.choices))}"
     if param.metavar:
         return f" {param.metavar}"
-    kinds = ((click.Path, "PATH"), (click.types.IntParamType, "N"))
+    kinds = ((click.Path, "PATH"), (click.types.IntParamType, "N"), (click.types.FloatParamType, "X"))
     return f" {next((word for kind, word in kinds if isinstance(param.type, kind)), 'TEXT')}"
 
 

@@ -67,7 +67,8 @@ def save_graph(model: ir.Model, path: Path) -> list[Path]:
         ir.save(model, path, external_data=data.name, size_threshold_bytes=EXTERNAL_TENSOR_BYTES)
         files.append(data)
     else:
-        ir.save(model, path)
+        # Weights of a graph that was read from disk may still lie beside it, where this one could not find them.
+        ir.save(ir.external_data.load_to_model(model), path)
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

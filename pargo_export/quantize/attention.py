@@ -102,7 +102,9 @@ def _quantize_products(
             if operand is None:
                 continue
             value_range = _WEIGHTS if name is None else range_of(name)
-            if operand.dtype is None:  # types inside a function body are not written down
+            if (
+                operand.dtype is None and float_dtype is not None
+            ):  # types inside a function body are not written down
                 operand.dtype = float_dtype
             node.replace_input_with(index, quantize_value(graph, operand, value_range, dtype))
 

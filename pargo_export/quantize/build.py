@@ -179,9 +179,9 @@ class GraphBuilder:
         if recipe.precision != "int8_weight_only":
             value_range = plan.value_range(recipe, symmetric=dtype != "uint8", smoothed=smoothed)
             quantize_activation(graph, plan.linears, value_range, dtype)
+        weight_dtype: Literal["int8", "float8e4m3"] = "float8e4m3" if recipe.precision == "fp8" else "int8"
         for linear in plan.linears:
-            weights = "float8e4m3" if recipe.precision == "fp8" else "int8"
-            quantize_weights(graph, linear, recipe.weights.method, weights)
+            quantize_weights(graph, linear, recipe.weights.method, weight_dtype)
 
 
 def _is_half(model: ir.Model) -> bool:

@@ -32,7 +32,7 @@ class Picture:
     def values(self, spec: PreprocessSpec) -> NDArray[np.float32]:
         """Normalised pixels, float32 `[1, 3, H, W]`."""
         if self.pixels.dtype == np.uint8:
-            return normalize(self.pixels[None], spec)
+            return normalize(self.pixels[None].astype(np.uint8, copy=False), spec)
         return np.asarray(self.pixels[None], np.float32)
 
 

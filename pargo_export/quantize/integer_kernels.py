@@ -68,21 +68,28 @@ def count_integer_kernels(graph: Path) -> IntegerKernels:
     """
     with tempfile.TemporaryDirectory(prefix="pargo-kernels-") as folder:
         optimised = _optimise(graph, Path(folder))
-    weights = {tensor.name for tensor in optimised.graph.initializer}
-    for node in optimised.graph.node:  # in topological order
-        if node.op_type in _PASSES_WEIGHTS_ON and node.input[0] in weights:
-            weights.update(node.output)
-    products = Counter(node.op_type for node in optimised.graph.node)
+    nodes = optimised.graph.node
+    weights = _weights(optimised)
+    products = Counter(node.op_type for node in nodes)
     return IntegerKernels(
         integer={name: products[name] for name in sorted(_INTEGER & products.keys())},
         weight_only={name: products[name] for name in sorted(_WEIGHT_ONLY & products.keys())},
-        floats=tuple(
-            node.name
-            for node in optimised.graph.node
-            if node.op_type in _FLOAT and any(name in weights for name in node.input[:2])
-        ),
+        floats=tuple(node.name for node in nodes if node.op_type in _FLOAT and node.input[1] in weights),
         leftover_qdq=products["DequantizeLinear"],
     )
+
+
+def _weights(model: onnx.ModelProto) -> set[str]:
+    """Return the matrices and convolution kernels, as they are stored and as they reach a product.
+
+    Constants of attention, such as the queries of the first layer, are no weights: a batch axis comes first.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    weights |= {node.input[1] for node in model.graph.node if "Conv" in node.op_type}
+    for node in model.graph.node:  # in topological order
+        if node.op_type in _PASSES_WEIGHTS_ON and node.input[0] in weights:
+            weights.update(node.output)
+    return weights
 
 
 def _optimise(graph: Path, folder: Path) -> onnx.ModelProto:

@@ -47,7 +47,9 @@ class EvaluationImages:
     def values(self, index: int) -> Array:
         """One image as normalised pixels, float32 `[1, 3, H, W]`."""
         image = self.pixels[index : index + 1]
-        return normalize(image, self.spec) if image.dtype == np.uint8 else np.asarray(image, np.float32)
+        if image.dtype == np.uint8:
+            return normalize(image.astype(np.uint8, copy=False), self.spec)
+        return np.asarray(image, np.float32)
 
     def feed(self, index: int, *, takes_uint8: bool) -> NDArray[np.generic]:
         """One image as a graph takes it.

@@ -58,7 +58,7 @@ def require_known_patterns(linears: Sequence[Linear], recipe: QuantRecipe) -> No
         QuantizationError: One does not; the message lists the blocks and what they hold.
     """
     paths = [linear.path for linear in linears]
-    patterns = [rule.pattern for rule in (*recipe.keep, *recipe.override)]
+    patterns = [*(rule.pattern for rule in recipe.keep), *(rule.pattern for rule in recipe.override)]
     unknown = [pattern for pattern in patterns if not any(fnmatchcase(path, pattern) for path in paths)]
     if unknown:
         blocks = list(dict.fromkeys(linear.block for linear in linears))

@@ -240,9 +240,8 @@ def run_images(
     """
     if any(tensor.data_type == onnx.TensorProto.BFLOAT16 for tensor in model.graph.initializer):
         model = emulated(model, "bfloat16")
-    session = open_session(
-        model, folder, threads=threads, prepack=False
-    )  # it costs more than it saves a few images
+    # Arranging the weights for speed costs more than it saves a handful of images.
+    session = open_session(model, folder, threads=threads, prepack=False)
     feed, output = session.get_inputs()[0].name, session.get_outputs()[0].name
     return [
         session.run([output], {feed: reference.images.feed(index, takes_uint8=reference.takes_uint8)})[

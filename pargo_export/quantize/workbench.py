@@ -106,7 +106,9 @@ class Workbench:
         """
         kept = _match_keep(self.bundle.file(self.base.graph), self.options.keep)
         if self.base.input != self.calibration.input:
-            kept |= {_PATCHES: f"it reads {self.base.input} pixels, calibration saw {self.calibration.input} ones"}
+            kept |= {
+                _PATCHES: f"it reads {self.base.input} pixels, calibration saw {self.calibration.input} ones"
+            }
         return kept
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pargo_export.bundle import (
     BundleTransaction,
+    Calibration,
     CheckpointSource,
     Evidence,
     FileRecord,
@@ -60,6 +61,32 @@ def make_variant(name: str = "fp32", **changes) -> Variant:
         "recipe_sha256": SHA256,
     }
     return Variant(**(values | changes))
+
+
+def make_calibration(name: str = "default", **changes) -> Calibration:
+    """Return a calibration of the variant fp32, with its files in `calibration/`."""
+    values = {
+        "name": name,
+        "variant": "fp32",
+        "graph_sha256": SHA256,
+        "weights_sha256": SHA256,
+        "component": "all",
+        "input": "float",
+        "rewrites": ("merge_qkv",),
+        "preprocessing": PreprocessSpec(height=28, width=28),
+        "source": "folder",
+        "dataset_sha256": SHA256,
+        "seed": 0,
+        "shard": (0, 1),
+        "num_images": 8,
+        "num_evaluation": 2,
+        "num_skipped": 0,
+        "smoothing": 0.5,
+        "table": f"calibration/{name}.json",
+        "statistics": f"calibration/{name}.statistics.safetensors",
+        "evaluation": f"calibration/{name}.evaluation.safetensors",
+    }
+    return Calibration(**(values | changes))
 
 
 def make_manifest(files: dict[str, FileRecord] | None = None, **changes) -> Manifest:

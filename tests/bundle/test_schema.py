@@ -4,19 +4,36 @@ import json
 import math
 
 import pytest
-from bundle.samples import SHA256, make_manifest, make_variant
+from bundle.samples import SHA256, make_calibration, make_manifest, make_variant
 
 from pargo_export import errors
 from pargo_export._version import __version__
-from pargo_export.bundle import Evidence, FileRecord, Limits, Manifest, StageEvidence
+from pargo_export.bundle import Evidence, FileRecord, Limits, Manifest, Quantization, StageEvidence
 
 RECORD = FileRecord(sha256=SHA256, size_bytes=3, stage="graph", parents=(f"checkpoint:{SHA256}",))
 FILES = {"onnx/fp32.onnx": RECORD}
+CALIBRATION = make_calibration()
+CALIBRATED = FILES | {"onnx/int8.onnx": RECORD} | dict.fromkeys(CALIBRATION.files, RECORD)
+INT8 = make_variant(
+    "int8",
+    precision="int8",
+    quantization=Quantization(
+        base="fp32",
+        float_precision="float16",
+        recipe="int8",
+        dialect="cpu",
+        calibration="default",
+        quantized=("tower.blocks.0.mlp.down",),
+        kept={"tower.patch_embedding": "it reads pixels"},
+        smoothed=("tower.blocks.0.mlp.down",),
+    ),
+)
 
 
 def full_manifest() -> Manifest:
     """Return a manifest with every kind of record."""
-    return make_manifest(FILES, variants={"fp32": make_variant()})
+    variants = {"fp32": make_variant(), "int8": INT8}
+    return make_manifest(CALIBRATED, variants=variants, calibrations={"default": CALIBRATION})
 
 
 def records_of(value, path=()):
@@ -53,13 +70,14 @@ def test_unknown_fields_survive_at_every_level():
     """A field of a later minor version is kept in every record of the manifest."""
     values = json.loads(full_manifest().to_json())
     open_dicts = {("files",), ("variants",), ("calibrations",), ("tools",), ("source", "ignored")}
+    open_dicts.add(("variants", "int8", "quantization", "kept"))
     marked = 0
     for path, record in list(records_of(values)):
         if path not in open_dicts:
             record["later_field"] = {"nested": [1, None, "é"]}
             marked += 1
     text = json.dumps(values).encode()
-    assert marked >= 12
+    assert marked >= 24
     assert json.loads(Manifest.from_json(text, source="test").to_json()) == values
     assert json.loads(Manifest.from_json(text, source="test").merged().to_json()) == values
 
@@ -203,3 +221,75 @@ def test_merged_refuses_a_contradiction():
     """Dropping a graph that a variant needs is refused."""
     with pytest.raises(errors.ConfigError, match="needs"):
         full_manifest().merged(without=["onnx/fp32.onnx"])
+
+
+@pytest.mark.parametrize("missing", CALIBRATION.files)
+def test_calibration_needs_its_files(missing):
+    """Table, statistics and evaluation images must be listed; the message names what is not."""
+    files = {name: record for name, record in CALIBRATED.items() if name != missing}
+    with pytest.raises(ValueError, match=f"calibration 'default' needs {missing}, which files does not list"):
+        make_manifest(files, calibrations={"default": CALIBRATION})
+    with pytest.raises(errors.ConfigError, match=f"needs {missing}"):
+        full_manifest().merged(without=[missing])
+
+
+def test_calibration_must_agree_with_its_key():
+    """A calibration under another name is refused."""
+    with pytest.raises(ValueError, match="calibration 'other' calls itself 'default'"):
+        make_manifest(CALIBRATED, calibrations={"other": CALIBRATION})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "../default"},
+        {"table": "../table.json"},
+        {"statistics": "/etc/passwd"},
+        {"evaluation": "manifest.json"},
+        {"num_images": 0},
+        {"num_skipped": -1},
+        {"shard": (0, 0)},
+        {"shard": (-1, 2)},
+        {"component": "decoder"},
+        {"input": "int4"},
+        {"graph_sha256": "abc"},
+        {"weights_sha256": SHA256.upper()},
+        {"dataset_sha256": ""},
+    ],
+)
+def test_malformed_calibrations_are_refused(changes):
+    """Numbers out of range, paths that leave the bundle, words and hashes that are none."""
+    (field,) = changes
+    with pytest.raises((ValueError, errors.BundleError), match=f"{field}|is refused"):
+        make_calibration(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"float_precision": "int8"}, {"dialect": "openvino"}, {"base": None}])
+def test_malformed_quantizations_are_refused(changes):
+    """Words that are not known."""
+    (field,) = changes
+    with pytest.raises(ValueError, match=field):
+        Quantization(**({"base": "fp32", "float_precision": "float32"} | changes))
+
+
+def test_exported_variants_have_no_quantization():
+    """A manifest of schema 1.0, which knows neither calibrations nor quantization, is read as one without."""
+    values = json.loads(make_manifest(FILES, variants={"fp32": make_variant()}).to_json())
+    del values["calibrations"], values["variants"]["fp32"]["quantization"]
+    values["schema_version"] = "1.0"
+    for stage in values["variants"]["fp32"]["evidence"]["stages"]:
+        del stage["mean_cosine"], stage["sqnr_db"]
+    old = Manifest.from_json(json.dumps(values).encode(), source="test")
+    assert old.calibrations == {}
+    assert old.variants["fp32"].quantization is None
+    merged = old.merged(calibrations=[CALIBRATION], files=CALIBRATED)
+    assert merged.schema_version == "1.1"
+    assert merged.calibrations == {"default": CALIBRATION}
+
+
+def test_merged_replaces_a_calibration_and_keeps_the_others():
+    """By name, as variants are."""
+    other = make_calibration("other", seed=7)
+    files = dict.fromkeys(other.files, RECORD)
+    result = full_manifest().merged(calibrations=[other, make_calibration(seed=9)], files=files)
+    assert {name: item.seed for name, item in result.calibrations.items()} == {"default": 9, "other": 7}

@@ -5,7 +5,7 @@ import re
 import pytest
 
 import pargo_export
-from pargo_export import CalibrateOptions
+from pargo_export import CalibrateOptions, CalibrationResult
 from pargo_export.bundle import Bundle
 from pargo_export.errors import CalibrationError
 
@@ -85,6 +85,15 @@ def test_output_for_people(run, bundle_to_quantize, photos):
     digest = Bundle.open(bundle_to_quantize).manifest.calibrations["mine"].dataset_sha256
     assert f"sha256 {digest[:16]}, seed 0" in text
     assert "resumed" not in text
+    assert " more, listed in" not in text
+
+
+def test_a_resumed_run_says_so(run, calibrated, monkeypatch):
+    """Images that an interrupted run had observed are counted."""
+    bundle = Bundle.open(calibrated)
+    result = CalibrationResult(bundle, bundle.manifest.calibrations["default"], (), resumed=3)
+    monkeypatch.setattr(pargo_export, "calibrate", lambda *_, **__: result)
+    assert "  resumed  3 images were observed before" in run("calibrate", calibrated, "--data", "x").stdout
 
 
 def test_long_lists_are_cut(run, bundle_to_quantize, photos, tmp_path):

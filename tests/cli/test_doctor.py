@@ -49,3 +49,11 @@ def test_a_machine_that_can_run_nothing(run):
         "✗ onnxruntime      broken: mend it",
     ):
         assert fact in result.stdout
+
+
+def test_notes_are_shown(run, monkeypatch):
+    """What decides the speed of a backend stands with it."""
+    found = doctor.diagnose()
+    abilities = tuple(dataclasses.replace(ability, note="a bicycle is faster") for ability in found.abilities)
+    monkeypatch.setattr(doctor, "diagnose", lambda: dataclasses.replace(found, abilities=abilities))
+    assert run("doctor").stdout.count("a bicycle is faster") == sum(ability.ok for ability in abilities)

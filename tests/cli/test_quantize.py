@@ -128,8 +128,9 @@ def test_budget(run, quantized, bundle_to_quantize):
     evidence = Bundle.open(quantized).variant("int8-cpu").evidence
     ratio = min(item.sqnr_db for item in evidence.stages if item.stage == "visual_tokens")
     budget = f"sqnr={ratio + 1:.3f}"
-    result = run("quantize", bundle_to_quantize, "--int8", "--budget", budget)
+    result = run("quantize", bundle_to_quantize, "--int8", "--budget", budget, "-v")
     assert result.exit_code == 0, result.output
+    assert re.search(r"s  measuring the sensitivity of the blocks: \d+ of \d+$", result.stderr, re.MULTILINE)
     assert f"\nBudget {budget}, the graphs tried in order\n" in result.stdout
     assert re.search(rf"^  0 +{ratio:.6g} +missed$", result.stdout, re.MULTILINE)
     assert re.search(r"^  [1-9] +\S+ +holds$", result.stdout, re.MULTILINE)
@@ -158,9 +159,11 @@ def test_sensitivity(run, calibrated):
     """Blocks, the worst first, then the depth curve in the order of the network; nothing is written."""
     before = (calibrated / "manifest.json").read_bytes()
     result = run(
-        "quantize", calibrated, "--int8", "--sensitivity", "block", "--threshold", 1, "--keep", "tower.*"
+        *("quantize", calibrated, "--int8", "--sensitivity", "block", "--threshold", 1, "--keep", "tower.*"),
+        "-v",
     )
     assert result.exit_code == 0, result.output
+    assert re.search(r"s  quantizing one block at a time: 3 of 6$", result.stderr, re.MULTILINE)
     ratios, depth = result.stdout.split("Depth: everything quantized")
     found = [float(line.split()[3]) for line in ratios.splitlines() if line.startswith("  projector")]
     assert len(found) == 6

@@ -128,7 +128,7 @@ def test_empty_directory(run, exported_bundle, tmp_path):
         (("--variant", "int8"), "there is no variant 'int8'"),
         (("--backend", "abacus"), "unknown backend 'abacus'"),
         (("--variant", "external"), "projector"),
-        (("--variant", "bf16"), "bfloat16"),
+        (("--variant", "bf16", "--backend", "onnxruntime"), "bfloat16"),
         (("--batch", "9"), "batch_size"),
     ],
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from bundle.samples import SHA256, make_manifest, make_variant
+from bundle.samples import SHA256, make_calibration, make_manifest, make_variant
 
-from pargo_export.bundle import Bundle, Calibration, FileRecord, Quantization
+from pargo_export.bundle import Bundle, FileRecord, Quantization
 from pargo_export.errors import BundleError, CalibrationError, QuantizationError
 from pargo_export.preprocessing import PreprocessSpec
 from pargo_export.quantize.base import find_base, find_calibration_base, find_reference, require_match
@@ -35,34 +35,8 @@ def bundle_of(tmp_path, *variants, **changes):
     """Return a bundle, not on disk, with some variants, or all."""
     chosen = [item for item in VARIANTS if item.name in variants or not variants]
     record = FileRecord(sha256=SHA256, size_bytes=1, stage="graph")
-    files = {item.graph: record for item in chosen} | {f"calibration/{index}": record for index in "abc"}
+    files = {item.graph: record for item in chosen}
     return Bundle(tmp_path, make_manifest(files, variants={item.name: item for item in chosen}, **changes))
-
-
-def calibration(**changes):
-    """Return a calibration of the variant fp32, with some fields changed."""
-    values = {
-        "name": "default",
-        "variant": "fp32",
-        "graph_sha256": SHA256,
-        "weights_sha256": SHA256,
-        "component": "all",
-        "input": "float",
-        "rewrites": ("merge_qkv",),
-        "preprocessing": PreprocessSpec(height=28, width=28),
-        "source": "folder",
-        "dataset_sha256": SHA256,
-        "seed": 0,
-        "shard": (0, 1),
-        "num_images": 8,
-        "num_evaluation": 2,
-        "num_skipped": 0,
-        "smoothing": 0.5,
-        "table": "calibration/a",
-        "statistics": "calibration/b",
-        "evaluation": "calibration/c",
-    }
-    return Calibration(**(values | changes))
 
 
 @pytest.mark.parametrize(
@@ -159,13 +133,13 @@ def test_missing_reference_is_refused(tmp_path):
 def test_calibration_of_the_same_graph_fits(tmp_path):
     """Padding and folded normalisation leave the activations of the linears as they are."""
     bundle = bundle_of(tmp_path)
-    require_match(calibration(), bundle.variant("fp32"), bundle)
-    require_match(calibration(), bundle.variant("fp16"), bundle)
+    require_match(make_calibration(), bundle.variant("fp32"), bundle)
+    require_match(make_calibration(), bundle.variant("fp16"), bundle)
     padded = make_variant("padded", rewrites=("merge_qkv", "pad-swiglu"))
-    require_match(calibration(), padded, bundle)
-    require_match(calibration(rewrites=("pad-swiglu", "merge_qkv")), bundle.variant("fp32"), bundle)
+    require_match(make_calibration(), padded, bundle)
+    require_match(make_calibration(rewrites=("pad-swiglu", "merge_qkv")), bundle.variant("fp32"), bundle)
     folded = make_variant("folded", rewrites=("fold-normalization", "merge_qkv"), input="uint8")
-    require_match(calibration(), folded, bundle)
+    require_match(make_calibration(), folded, bundle)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +159,7 @@ def test_calibration_of_another_graph_is_refused(tmp_path, changes, message):
     """The message names exactly what differs, and how to mend it."""
     bundle = bundle_of(tmp_path)
     with pytest.raises(CalibrationError) as caught:
-        require_match(calibration(**changes), bundle.variant("fp32"), bundle)
+        require_match(make_calibration(**changes), bundle.variant("fp32"), bundle)
     text = str(caught.value)
     assert f"another graph than variant 'fp32': {message}" in text or message in text
     assert "calibrate again" in text
@@ -195,6 +169,6 @@ def test_calibration_of_another_graph_is_refused(tmp_path, changes, message):
 def test_everything_that_differs_is_named(tmp_path):
     """Not only the first thing."""
     bundle = bundle_of(tmp_path)
-    other = calibration(weights_sha256=OTHER, component="encoder", rewrites=("x",))
+    other = make_calibration(weights_sha256=OTHER, component="encoder", rewrites=("x",))
     with pytest.raises(CalibrationError, match=r"weights .*; component .*; rewrites .* merge_qkv, x\)"):
         require_match(other, bundle.variant("fp32"), bundle)

@@ -27,8 +27,6 @@ def images(count=5):
     return [base * random.uniform(0.5, 2) + random.normal() for _ in range(count)]
 
 
-
-
 def test_order_of_the_images_does_not_matter(graph):
     """Any order gives the same statistics, bit for bit, with the same smoothing."""
     packed = set()
@@ -80,7 +78,9 @@ def test_numbers_that_are_not_finite_are_refused(graph):
     observer = Observer(graph, threads=1)
     pixels = images(1)[0].astype(np.float32)
     pixels[0, 1, 3, 3] = np.nan
-    with pytest.raises(CalibrationError, match=r"input of tower\.patch_embedding holds 1 NaN .* on cat\.png:"):
+    with pytest.raises(
+        CalibrationError, match=r"input of tower\.patch_embedding holds 1 NaN .* on cat\.png:"
+    ):
         observer.update(pixels, "cat.png")
 
 
@@ -91,7 +91,7 @@ def test_graphs_that_do_not_load_are_refused(tmp_path):
     node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
     model = ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 20}), ir_version=10)
     ir.save(model, tmp_path / "odd.onnx")
-    with pytest.raises(QuantizationError, match="ONNX Runtime refuses the graph: .*NoSuchOperator"):
+    with pytest.raises(QuantizationError, match=r"ONNX Runtime refuses the graph: .*NoSuchOperator"):
         open_session(tmp_path / "odd.onnx", tmp_path)
 
 
@@ -99,7 +99,10 @@ def test_inner_values_come_after_the_outputs(graph):
     """A value that is an output already is not added twice, and the file is not changed."""
     before = graph.read_bytes()
     session = open_session(
-        graph, graph.parent, outputs=["visual_tokens", "tower.blocks.0.mlp.norm/LayerNormalization"], threads=1
+        graph,
+        graph.parent,
+        outputs=["visual_tokens", "tower.blocks.0.mlp.norm/LayerNormalization"],
+        threads=1,
     )
     names = [value.name for value in session.get_outputs()]
     assert names == ["visual_tokens", "tower.blocks.0.mlp.norm/LayerNormalization"]

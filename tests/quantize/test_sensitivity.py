@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from pargo_calibration import AttentionRule
 from quantization_case import QuantizationCase, quantization_case
 
+from pargo_calibration import AttentionRule
 from pargo_export.bundle import StageEvidence
 from pargo_export.errors import ParityError, QuantizationError
 from pargo_export.quantize import sensitivity
