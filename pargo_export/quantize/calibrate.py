@@ -258,7 +258,7 @@ def _commit(
                 f"variant {variant.name!r} was replaced while its activations were observed; calibrate again"
             )
         contents = {
-            calibration.table: _table(calibration, source, stream, used, observation),
+            calibration.table: _table(calibration, source, stream, used, evaluation, observation),
             calibration.statistics: pack(observation),
             calibration.evaluation: _pack_evaluation(evaluation),
         }
@@ -278,10 +278,8 @@ _SUFFIXES = {
 
 
 def _pack_evaluation(evaluation: list[Picture]) -> bytes:
-    names = {
-        "names": json.dumps([picture.name for picture in evaluation], ensure_ascii=False),
-        "sha256": json.dumps([picture.sha256 for picture in evaluation]),
-    }
+    # One entry only: safetensors writes several in any order, and the bytes are to be the same every time.
+    names = {"names": json.dumps([picture.name for picture in evaluation], ensure_ascii=False)}
     return save({"pixels": np.stack([picture.pixels for picture in evaluation])}, metadata=names)
 
 
@@ -290,6 +288,7 @@ def _table(
     source: DataSource,
     stream: ImageStream,
     used: list[tuple[str, str]],
+    evaluation: list[Picture],
     observation: Observation,
 ) -> bytes:
     """What was seen, for people."""
@@ -306,6 +305,7 @@ def _table(
         "calibration": calibration.model_dump(mode="json"),
         "note": "random pixels: no evidence of accuracy" if source.kind == RANDOM else "",
         "images": [{"name": name, "sha256": digest} for name, digest in used],
+        "evaluation": [{"name": picture.name, "sha256": picture.sha256} for picture in evaluation],
         "skipped": [{"name": name, "reason": reason} for name, reason in stream.skipped],
         "activations": activations,
     }

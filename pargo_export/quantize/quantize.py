@@ -24,13 +24,13 @@ from pargo_export.bundle import (
     Variant,
     recipe_sha256,
 )
-from pargo_export.errors import AccuracyError, ConfigError, QuantizationError
+from pargo_export.errors import AccuracyError, ConfigError, ParityError, QuantizationError
 from pargo_export.graph.comparison import find_failures
 from pargo_export.quantize.budget import Budget, BudgetStep, fit_budget, require_scorer
 from pargo_export.quantize.build import BuiltGraph
 from pargo_export.quantize.measure import Reference, measure
 from pargo_export.quantize.options import QuantizeOptions
-from pargo_export.quantize.overflow import watch_overflow
+from pargo_export.quantize.overflow import OverflowReport, watch_overflow
 from pargo_export.quantize.scorer import Score
 from pargo_export.quantize.sensitivity import Sensitivity, block_sensitivity
 from pargo_export.quantize.workbench import Workbench
@@ -121,7 +121,7 @@ def quantize(
             progress("quantizing" if bench.recipe else "converting")
             built = builder.build(path, keep)
             progress("measuring accuracy")
-            stages = measure(built, reference, threads=options.threads)
+            stages = _measure(built, reference, options)
         else:
             progress("measuring the sensitivity of the blocks")
             sensitivities = block_sensitivity(
@@ -253,17 +253,39 @@ def _below(stages: tuple[StageEvidence, ...], failures: list[StageEvidence], lim
     )
 
 
+def _measure(built: BuiltGraph, reference: Reference, options: QuantizeOptions) -> tuple[StageEvidence, ...]:
+    """Measure all stages; if a value is not finite, say which tensor overflowed first.
+
+    Raises:
+        ParityError: A value is NaN or infinite.
+        QuantizationError: It is, because of a value that float16 cannot hold.
+    """
+    try:
+        return measure(built, reference, threads=options.threads)
+    except ParityError as error:
+        if built.float_precision != "float16":
+            raise
+        report = _find_overflow(built, reference)
+        if not report.findings:
+            raise
+        raise QuantizationError(report.message) from error
+
+
+def _find_overflow(built: BuiltGraph, reference: Reference) -> OverflowReport:
+    images = [
+        (reference.images.names[index], reference.images.feed(index, takes_uint8=reference.takes_uint8))
+        for index in range(min(_WATCHED_IMAGES, len(reference.images)))
+    ]
+    return watch_overflow(built.path, "float16", images)
+
+
 def _watch(built: BuiltGraph, reference: Reference, options: QuantizeOptions, evidence: Evidence) -> Evidence:
     """Look for values that float16 cannot hold; those that come near become notes.
 
     Raises:
         QuantizationError: A value overflows, and nothing below the limits was allowed.
     """
-    images = [
-        (reference.images.names[index], reference.images.feed(index, takes_uint8=reference.takes_uint8))
-        for index in range(min(_WATCHED_IMAGES, len(reference.images)))
-    ]
-    report = watch_overflow(built.path, "float16", images)
+    report = _find_overflow(built, reference)
     if report.findings and not options.allow_below:
         raise QuantizationError(report.message)
     lines = tuple(line for line in report.message.splitlines() if line)

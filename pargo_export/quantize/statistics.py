@@ -51,7 +51,7 @@ class Observation:
 
 
 def pack(observation: Observation) -> bytes:
-    """Everything as one safetensors file; the same bytes for the same content."""
+    """Everything as one safetensors file; the same bytes for the same activations, if there is no metadata."""
     arrays: dict[str, NDArray[np.generic]] = {}
     for name, item in observation.activations.items():
         for part, statistics in ((_PLAIN, item.plain), (_SMOOTHED, item.smoothed)):

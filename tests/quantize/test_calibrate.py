@@ -158,6 +158,9 @@ def test_evaluation_images_were_not_observed(calibrated_bundle, photographs):
     hashes = sha256_of(photographs)
     observed = {entry["sha256"] for entry in table_of(bundle)["images"]}
     assert len(observed) == 12
+    kept = table_of(bundle)["evaluation"]
+    assert [entry["name"] for entry in kept] == list(images.names)
+    assert {entry["name"]: entry["sha256"] for entry in kept}.items() <= hashes.items()
     assert {hashes[name] for name in images.names}.isdisjoint(observed)
     assert {hashes[name] for name in images.names} | observed == set(hashes.values())
     for index, name in enumerate(images.names):
@@ -285,7 +288,7 @@ def test_a_folder_called_random_is_a_folder(uncalibrated, photographs, tmp_path,
 
 @pytest.mark.usefixtures("saved_often")
 def test_interrupted_run_continues(uncalibrated, calibrated_bundle, photographs):
-    """The second run does the rest, ends with the same bytes, and leaves nothing beside the bundle."""
+    """The second run does the rest, ends with the same files, and leaves nothing beside the bundle."""
     before = files_below(uncalibrated)
     interrupt(uncalibrated, photographs)
     assert files_below(uncalibrated) == before
@@ -297,6 +300,8 @@ def test_interrupted_run_continues(uncalibrated, calibrated_bundle, photographs)
     assert calls == list(range(3, 13))
     assert statistics_of(result.bundle) == statistics_of(Bundle.open(calibrated_bundle))
     assert result.calibration == Bundle.open(calibrated_bundle).manifest.calibrations["default"]
+    for name in result.calibration.files:
+        assert (uncalibrated / name).read_bytes() == (calibrated_bundle / name).read_bytes()
     assert not state.exists()
 
 

@@ -158,7 +158,7 @@ def test_calibration_is_named_where_it_decided_the_graph(quantized):
     assert variant.quantization.calibration == expected
 
 
-@pytest.mark.parametrize("name", ["int8-cpu", "weights-cpu", "int8-cuda", "fp8"])
+@pytest.mark.parametrize("name", ["int8-cpu", "weights-cpu", "int8-cuda"])
 def test_runtime_gives_what_was_measured(quantized_bundle, name):
     """The tokens of an evaluation image are as far from the float32 ones as the evidence says."""
     bundle = Bundle.open(quantized_bundle)

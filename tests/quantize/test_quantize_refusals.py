@@ -13,7 +13,6 @@ import onnx
 import pytest
 from bundle.samples import files_below
 from onnx import numpy_helper
-from PIL import Image
 
 from pargo_calibration import load_recipe
 from pargo_export.bundle import Bundle, BundleTransaction, Limits
@@ -26,6 +25,7 @@ from pargo_export.errors import (
     IntegrityError,
     QuantizationError,
 )
+from pargo_export.graph import save
 from pargo_export.quantize import quantize as quantize_module
 from pargo_export.quantize.calibrate import CalibrateOptions, calibrate
 from pargo_export.quantize.quantize import quantize
@@ -227,18 +227,57 @@ def test_damaged_files_are_refused(bundle, name):
         quantize(bundle, threads=1)
 
 
-def test_weights_that_are_not_finite_are_refused(bundle):
-    """The message names the weight; the bundle stays."""
-    graph = bundle / "onnx/fp32.onnx"
-    model = onnx.load(graph)
-    (tensor,) = [item for item in model.graph.initializer if item.name == "projector.llm_projection.weight"]
-    values = numpy_helper.to_array(tensor).copy()
-    values[0, 0] = np.nan
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+def test_damaged_weights_beside_the_base_are_refused(bundle, monkeypatch):
+    """They belong to the graph; a variant written again without such a file leaves none behind."""
+    monkeypatch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
+    quantize(bundle, precision="float16", target="cuda", name="half", threads=1)
+    weights = bundle / "onnx/half.onnx.data"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(IntegrityError, match=r"half\.onnx\.data has sha256"):
+        quantize(bundle, target="cuda", base="half", threads=1)
+    weights.write_bytes(content)
+    result = quantize(bundle, target="cuda", base="half", threads=1)
+    assert result.variant.quantization.base == "half"
+    assert (bundle / "onnx/int8-cuda.onnx.data").is_file()
+    monkeypatch.undo()
+    quantize(bundle, target="cuda", base="half", force=True, threads=1)
+    assert not (bundle / "onnx/int8-cuda.onnx.data").exists()
+    assert all(check.ok for check in Bundle.open(bundle).verify())
+
+
+def change_weight(bundle, name, change):
+    """Change a weight of fp32 in the bundle, as if the checkpoint had been another."""
+    model = onnx.load(bundle / "onnx/fp32.onnx")
+    (tensor,) = [item for item in model.graph.initializer if item.name == name]
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
     with BundleTransaction(bundle) as transaction:
         onnx.save(model, transaction.stage("onnx/fp32.onnx"))
         record = transaction.record("onnx/fp32.onnx", stage="graph")
         transaction.commit(transaction.previous.merged(files={"onnx/fp32.onnx": record}))
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_an_overflow_is_traced_to_its_tensor(uncalibrated, photographs, precision):
+    """Values that float16 cannot hold: which tensor, which value, on which image; the bundle stays."""
+    change_weight(uncalibrated, "tower.blocks.1.mlp.down.weight", lambda values: values * np.float32(6e4))
+    calibrate(uncalibrated, photographs, CalibrateOptions(num_images=6, threads=1))
+    before = files_below(uncalibrated)
+    with pytest.raises(
+        QuantizationError, match=r"tower\.blocks\.1\.mlp\.down/MatMul reaches .* on images\[\d\]"
+    ):
+        quantize(uncalibrated, precision=precision, base="fp32", target="orin", name="half", threads=1)
+    assert files_below(uncalibrated) == before
+
+
+def test_weights_that_are_not_finite_are_refused(bundle):
+    """The message names the weight; the bundle stays."""
+
+    def spoil(values):
+        values[0, 0] = np.nan
+        return values
+
+    change_weight(bundle, "projector.llm_projection.weight", spoil)
     before = files_below(bundle)
     with pytest.raises(QuantizationError, match=r"'projector\.llm_projection\.weight' holds 1 NaN"):
         quantize(bundle, threads=1)
@@ -291,26 +330,10 @@ def test_random_pixels_are_no_evidence(uncalibrated):
     assert any("random pixels: no evidence" in note for note in result.variant.evidence.notes)
 
 
-def test_zero_activations_are_kept_in_float(uncalibrated, tmp_path):
+def test_zero_activations_are_kept_in_float(uncalibrated, photographs):
     """A linear whose input was zero on every image has no scale, and the reason is in the manifest."""
-    graph = uncalibrated / "onnx/fp32.onnx"
-    model = onnx.load(graph)
-    name = "tower.blocks.1.mlp.norm"
-    (norm,) = [node for node in model.graph.node if node.name == f"{name}/LayerNormalization"]
-    for tensor in model.graph.initializer:
-        if tensor.name in norm.input[1:]:
-            zeros = np.zeros_like(numpy_helper.to_array(tensor))
-            tensor.CopyFrom(numpy_helper.from_array(zeros, tensor.name))
-    with BundleTransaction(uncalibrated) as transaction:
-        onnx.save(model, transaction.stage("onnx/fp32.onnx"))
-        record = transaction.record("onnx/fp32.onnx", stage="graph")
-        transaction.commit(transaction.previous.merged(files={"onnx/fp32.onnx": record}))
-    photographs = tmp_path / "photographs"
-    photographs.mkdir()
-    random = np.random.default_rng(0)
-    for index in range(5):
-        picture = random.integers(0, 255, (8, 8, 3), np.uint8)
-        Image.fromarray(picture).resize((90, 84)).save(photographs / f"{index}.png")
+    for name in ("weight", "bias"):
+        change_weight(uncalibrated, f"tower.blocks.1.mlp.norm.{name}", np.zeros_like)
     calibrate(uncalibrated, photographs, CalibrateOptions(threads=1))
     result = quantize(uncalibrated, allow_below=True, threads=1)
     reason = "its input was zero on every calibration image"

@@ -81,7 +81,7 @@ def test_graphs_are_parsed(parse, quantized_bundle, name):
 
 @pytest.mark.parametrize(
     ("name", "capability"),
-    [("int8-cuda", "SM86"), ("int8-bf16", "SM86"), ("weights-rtx", "SM86"), ("fp8", "SM89")],
+    [("int8-cuda", "SM86"), ("weights-rtx", "SM86"), ("fp8", "SM89")],
 )
 def test_engines_are_built(parse, log, name, capability):
     """Where the hardware has the number formats, the builder gives an engine without a warning."""
