@@ -36,7 +36,7 @@ demo: $(READY)
 	$(BIN)/pargo-export inspect $(DEMO)/bundle
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

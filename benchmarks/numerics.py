@@ -32,13 +32,13 @@ from pargo_export import Bundle, export_onnx, load_checkpoint, write_sample
 from pargo_export.bundle import Calibration, StageEvidence, Variant, recipe_sha256
 from pargo_export.errors import PargoExportError
 from pargo_export.graph.comparison import compare
-from pargo_export.quantize.base import find_calibration_base
-from pargo_export.quantize.build import BuiltGraph, GraphBuilder
-from pargo_export.quantize.calibrate import CalibrateOptions, calibrate
-from pargo_export.quantize.measure import EvaluationImages, Reference, load_evaluation, measure
-from pargo_export.quantize.overflow import watch_overflow
-from pargo_export.quantize.sessions import open_session
-from pargo_export.quantize.statistics import unpack
+from pargo_export.quantization.base import find_calibration_base
+from pargo_export.quantization.build import BuiltGraph, GraphBuilder
+from pargo_export.quantization.calibrate import CalibrateOptions, calibrate
+from pargo_export.quantization.measure import EvaluationImages, Reference, load_evaluation, measure
+from pargo_export.quantization.overflow import watch_overflow
+from pargo_export.quantization.sessions import open_session
+from pargo_export.quantization.statistics import unpack
 
 PACKAGES = ("onnxruntime", "onnx", "onnx-ir", "numpy", "ml-dtypes")
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pargo_calibration import open_source
 from pargo_export import Bundle
 from pargo_export.bundle import Calibration, Variant, recipe_sha256
-from pargo_export.quantize.images import ImageStream
+from pargo_export.quantization.images import ImageStream
 
 __all__ = ["PEERS", "Peers"]
 

@@ -30,7 +30,7 @@ from pargo_export import Bundle, ParityError
 from pargo_export.bundle import Calibration, Variant
 from pargo_export.errors import PargoExportError
 from pargo_export.graph.comparison import compare
-from pargo_export.quantize.measure import load_evaluation
+from pargo_export.quantization.measure import load_evaluation
 
 PACKAGES = ("onnxruntime", "openvino", "nncf", "torch", "numpy", "onnx")
 BASELINE = "ours-fp32"

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from pargo_export.graph.verify import VerifyReport, verify
     from pargo_export.model.loading import load_checkpoint
     from pargo_export.model.sample import write_sample
-    from pargo_export.quantize.calibrate import CalibrateOptions, CalibrationResult, calibrate
-    from pargo_export.quantize.options import QuantizeOptions
-    from pargo_export.quantize.quantize import QuantizeResult, quantize
+    from pargo_export.quantization.calibrate import CalibrateOptions, CalibrationResult, calibrate
+    from pargo_export.quantization.options import QuantizeOptions
+    from pargo_export.quantization.quantize import QuantizeResult, quantize
     from pargo_export.runtime import Runtime
 
 __all__ = [
@@ -92,28 +92,27 @@ __all__ = [
 
 _LAZY = {
     "Bundle": "pargo_export.bundle",
-    "CalibrateOptions": "pargo_export.quantize.calibrate",
-    "CalibrationResult": "pargo_export.quantize.calibrate",
+    "CalibrateOptions": "pargo_export.quantization.calibrate",
+    "CalibrationResult": "pargo_export.quantization.calibrate",
     "ExportOptions": "pargo_export.graph.options",
     "ExportResult": "pargo_export.graph.export",
     "ModelConfig": "pargo_export.config",
     "ProjectorConfig": "pargo_export.config",
-    "QuantizeOptions": "pargo_export.quantize.options",
-    "QuantizeResult": "pargo_export.quantize.quantize",
+    "QuantizeOptions": "pargo_export.quantization.options",
+    "QuantizeResult": "pargo_export.quantization.quantize",
     "Runtime": "pargo_export.runtime",
     "VerifyReport": "pargo_export.graph.verify",
     "VisionConfig": "pargo_export.config",
-    "calibrate": "pargo_export.quantize.calibrate",
+    "calibrate": "pargo_export.quantization.calibrate",
     "export_onnx": "pargo_export.graph.export",
     "load_checkpoint": "pargo_export.model.loading",
+    "quantize": "pargo_export.quantization.quantize",
     "verify": "pargo_export.graph.verify",
     "write_sample": "pargo_export.model.sample",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "quantize":  # the stage and its function are one, see there
-        return importlib.import_module("pargo_export.quantize")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -122,7 +121,7 @@ def __getattr__(name: str) -> Any:
         missing = (error.name or "").partition(".")[0]
         if missing == __name__:
             raise
-        extra = "quantize" if ".quantize." in _LAZY[name] else "export"
+        extra = "quantize" if ".quantization." in _LAZY[name] else "export"
         raise MissingDependencyError(
             f"pargo_export.{name} needs {missing}: pip install 'pargo-export[{extra}]'", name=missing
         ) from error

@@ -11,10 +11,10 @@ from skimage import data
 
 from pargo_calibration import load_recipe
 from pargo_export.bundle import Bundle
-from pargo_export.quantize.build import FloatPrecision, GraphBuilder
-from pargo_export.quantize.calibrate import CalibrateOptions, calibrate
-from pargo_export.quantize.measure import Reference, load_evaluation
-from pargo_export.quantize.statistics import Observation, unpack
+from pargo_export.quantization.build import FloatPrecision, GraphBuilder
+from pargo_export.quantization.calibrate import CalibrateOptions, calibrate
+from pargo_export.quantization.measure import Reference, load_evaluation
+from pargo_export.quantization.statistics import Observation, unpack
 
 __all__ = ["QuantizationCase", "quantization_case"]
 

@@ -32,7 +32,7 @@ CHAIN = [
     "model",
     "rewrite",
     "graph",
-    "quantize",
+    "quantization",
     "runtime",
     "inspect",
     "doctor",
@@ -108,9 +108,12 @@ def test_calibration_knows_nothing_of_the_toolkit():
 
 
 def test_quantization_needs_no_pytorch():
-    """Every module of the stage `quantize` can be imported where PyTorch cannot."""
-    names = [f"pargo_export.quantize.{path.stem}" for path in sorted((PACKAGE / "quantize").glob("[!_]*.py"))]
-    assert "pargo_export.quantize.quantize" in names
+    """Every module of the stage `quantization` can be imported where PyTorch cannot."""
+    names = [
+        f"pargo_export.quantization.{path.stem}"
+        for path in sorted((PACKAGE / "quantization").glob("[!_]*.py"))
+    ]
+    assert "pargo_export.quantization.quantize" in names
     imports = "\n".join(f"import {name}" for name in names)
     code = f"{WITHOUT_EXPORT}{imports}\nfrom pargo_export import CalibrateOptions, QuantizeResult, calibrate"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -119,7 +122,7 @@ def test_quantization_needs_no_pytorch():
 
 @pytest.mark.parametrize("first", ["QuantizeOptions", "calibrate", "quantize"])
 def test_quantize_is_a_function_whatever_is_imported_first(first):
-    """The stage has the name of its function, so that name can be called in every order of imports."""
+    """`quantize` is the function, in every order of imports."""
     code = f"from pargo_export import {first}, quantize\nquantize('nowhere')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].startswith("pargo_export.errors.BundleError: "), done.stderr

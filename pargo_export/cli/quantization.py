@@ -12,8 +12,8 @@ from pargo_export.cli import layout
 from pargo_export.inspect.accuracy import group_kept, worst_by_stage
 
 if TYPE_CHECKING:
-    from pargo_export.quantize.budget import BudgetStep
-    from pargo_export.quantize.sensitivity import Accuracy
+    from pargo_export.quantization.budget import BudgetStep
+    from pargo_export.quantization.sensitivity import Accuracy
 
 __all__ = [
     "accuracy_table",

@@ -14,8 +14,8 @@ from skimage import data
 
 from pargo_export.cli.main import cli
 from pargo_export.model.sample import write_sample
-from pargo_export.quantize.calibrate import CalibrateOptions, calibrate
-from pargo_export.quantize.quantize import quantize
+from pargo_export.quantization.calibrate import CalibrateOptions, calibrate
+from pargo_export.quantization.quantize import quantize
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pargo_export.cli.commands.onnx import command
 from pargo_export.cli.commands.quantize import command as quantize_command
 from pargo_export.graph.options import COMPONENTS, PRECISIONS, ExportOptions
 from pargo_export.preprocessing import PreprocessMode
-from pargo_export.quantize import analyze, options
-from pargo_export.quantize.calibrate import CalibrateOptions
+from pargo_export.quantization import analyze, options
+from pargo_export.quantization.calibrate import CalibrateOptions
 from pargo_export.rewrite.attention_forms import ATTENTION_FORMS
 from pargo_export.rewrite.registry import TARGETS
 

@@ -112,7 +112,7 @@ def command(
     if scorer is not None and budget is None:
         raise click.UsageError("--scorer needs --budget score=X")
     from pargo_export import quantize
-    from pargo_export.quantize.scorer import load_scorer
+    from pargo_export.quantization.scorer import load_scorer
 
     result = quantize(
         bundle,
@@ -168,7 +168,7 @@ def _analyze(
     threshold: float,
 ) -> None:
     from pargo_export.cli.quantization import error_table
-    from pargo_export.quantize.analyze import analyze
+    from pargo_export.quantization.analyze import analyze
 
     report = analyze(
         bundle, options, per=per, threshold=threshold, progress=reporter.step, advance=reporter.advance

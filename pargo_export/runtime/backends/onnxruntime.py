@@ -95,6 +95,8 @@ def _session_options(onnxruntime: Any, threads: int, *, allow_spinning: bool) ->
     options.inter_op_num_threads = 1  # the graphs are chains: nothing runs side by side
     options.log_severity_level = _ERRORS_ONLY  # it warns about harmless nodes of function bodies
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(allow_spinning)))
+    # By default products with 8-bit weights round the activations too, which the graph does not say.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     return options
 
 
