@@ -18,7 +18,7 @@ from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_image
 
-_FRACTIONS = (0.75, 0.5)  # of the sides, at each corner
+_FRACTIONS = (0.85, 0.7, 0.6, 0.5, 0.4)  # of the sides, at each corner
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ class CalibrateOptions:
     num_evaluation: int = 8
     seed: int = 0
     shard: tuple[int, int] = (0, 1)
-    smoothing: float = 0.5
+    smoothing: float = 0.75
     name: str = "default"
     variant: str | None = None
     allow_random: bool = False

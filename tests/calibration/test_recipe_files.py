@@ -15,7 +15,7 @@ def test_built_in_recipes():
         "fp8",
         "int8",
         "int8-entropy",
-        "int8-max",
+        "int8-mse",
         "int8-no-smooth",
         "int8-percentile",
         "int8-weight-only",

@@ -103,7 +103,7 @@ def test_a_name_that_is_taken_is_refused(quantized_bundle):
     """Unless the variant is to be replaced; the message says how."""
     before = files_below(quantized_bundle)
     with pytest.raises(QuantizationError, match=r"already has a variant 'int8-cpu', made otherwise.*--force"):
-        quantize(quantized_bundle, recipe="int8-max", name="int8-cpu")
+        quantize(quantized_bundle, recipe="int8-mse", name="int8-cpu")
     assert files_below(quantized_bundle) == before
 
 
@@ -111,11 +111,11 @@ def test_a_variant_is_replaced_on_demand(bundle):
     """The new one stands in its place, the other files stay."""
     first = quantize(bundle, threads=1)
     before = files_below(bundle)
-    second = quantize(bundle, recipe="int8-max", force=True, threads=1)
+    second = quantize(bundle, recipe="int8-mse", force=True, threads=1)
     after = files_below(bundle)
     assert {name for name in after if after[name] != before[name]} == {"manifest.json", "onnx/int8-cpu.onnx"}
-    assert (first.variant.quantization.recipe, second.variant.quantization.recipe) == ("int8", "int8-max")
-    assert not quantize(bundle, recipe="int8-max", force=True, threads=1).reused
+    assert (first.variant.quantization.recipe, second.variant.quantization.recipe) == ("int8", "int8-mse")
+    assert not quantize(bundle, recipe="int8-mse", force=True, threads=1).reused
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_quantizing_twice_is_refused(bundle):
     quantize(bundle, threads=1)
     with pytest.raises(QuantizationError, match=r"'int8-cpu' is quantized already.*quantize 'fp32'"):
         quantize(bundle, base="int8-cpu", name="twice")
-    assert quantize(bundle, recipe="int8-max", name="other", threads=1).variant.quantization.base == "fp32"
+    assert quantize(bundle, recipe="int8-mse", name="other", threads=1).variant.quantization.base == "fp32"
 
 
 @pytest.mark.parametrize(

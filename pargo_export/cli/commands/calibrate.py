@@ -59,7 +59,7 @@ _NUM_REASONS = 3  # the table in the bundle lists every image that was left out
     "--smoothing",
     type=click.FloatRange(0, 1),
     metavar="A",
-    default=0.5,
+    default=0.75,
     show_default=True,
     help="Strength of the smoothing whose ranges are observed too; 0: none.",
 )
