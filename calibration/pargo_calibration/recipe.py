@@ -67,7 +67,8 @@ class SmoothRule(_Table):
     """SmoothQuant (arXiv 2211.10438): outlier channels of activations move into the weights.
 
     Attributes:
-        alpha: Migration strength; 0 is off, 1 moves all of the difficulty into the weights.
+        alpha: Largest migration strength; 0 is off, at 1 all of the difficulty may move into the weights. Which strength
+            an activation gets is decided by calibration, and never exceeds this one.
     """
 
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.0

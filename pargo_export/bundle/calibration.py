@@ -33,7 +33,7 @@ class Calibration(Record):
         num_images: Images observed.
         num_evaluation: Further images, kept for measuring accuracy.
         num_skipped: Images that could not be read, and repeated ones; the table lists them.
-        smoothing: Exponent of the migration of activation outliers that was observed beside the plain ranges.
+        smoothing: Largest exponent of the migration of activation outliers that was observed beside the plain ranges.
         table: File with ranges and provenance, for people and machines.
         statistics: File with the histograms, from which every range method computes.
         evaluation: File with the evaluation images, prepared.

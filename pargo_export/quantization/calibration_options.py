@@ -23,7 +23,8 @@ class CalibrateOptions:
         num_evaluation: Further images to keep for measuring accuracy, at most; a quarter of a small data set.
         seed: Decides which images are used.
         shard: Part of the data, (index, number of parts).
-        smoothing: Exponent of the smoothing whose ranges are observed too; 0 for none.
+        smoothing: Largest exponent of the smoothing whose ranges are observed too; 0 for none. Each activation gets
+            the exponent with the least predicted noise.
         name: Name of the calibration in the bundle.
         variant: Float32 variant to observe; by default the one that fits.
         allow_random: Accept `random` as data.
@@ -37,7 +38,7 @@ class CalibrateOptions:
     num_evaluation: int = 8
     seed: int = 0
     shard: tuple[int, int] = (0, 1)
-    smoothing: float = 0.75
+    smoothing: float = 1.0
     name: str = "default"
     variant: str | None = None
     allow_random: bool = False

@@ -7,7 +7,7 @@ is kept but counts, so memory does not grow with the number of images.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from pargo_calibration import TensorStatistics
 from pargo_export.errors import CalibrationError
 from pargo_export.quantization.linears import Linear, find_linears, weight_array
 from pargo_export.quantization.sessions import open_session
-from pargo_export.quantization.smooth import find_norm_site, smoothing_factors
+from pargo_export.quantization.smooth import choose_factors, find_norm_site
 from pargo_export.quantization.statistics import ActivationStatistics, Observation
 
 __all__ = ["Observer", "attention_inputs", "group_by_activation"]
@@ -71,23 +71,26 @@ class Observer:
         self._factors: dict[str, Array] = {}
         self.observation = Observation()
 
-    def prepare(self, images: Iterable[Array], alpha: float) -> None:
+    def prepare(self, images: Sequence[Array], strongest: float) -> None:
         """Fix the smoothing factors, before the first `update`, by the channel magnitudes of a few images.
 
         Args:
             images: Normalised pixels, each float32 `[1, 3, H, W]`.
-            alpha: Exponent of the activation (`smooth.smoothing_factors`).
+            strongest: Largest exponent of the activation (`smooth.choose_factors`).
         """
         largest: dict[str, Array] = {}
+        power: dict[str, Array] = {}
         sites = {path for path, group in self._groups.items() if not isinstance(find_norm_site(group), str)}
         for pixels in images:
             for path, values in self._run(pixels):
                 if path in sites:
-                    found = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+                    rows = values.reshape(-1, values.shape[-1])
+                    found, square = np.abs(rows).max(axis=0), np.square(rows).mean(axis=0)
                     largest[path] = np.maximum(largest.get(path, found), found)
+                    power[path] = power.get(path, np.zeros_like(square)) + square / len(images)
         for path, found in largest.items():
             weights = [weight_array(linear.weight) for linear in self._groups[path]]
-            self._factors[path] = smoothing_factors(found, weights, alpha)
+            self._factors[path] = choose_factors(found, power[path], weights, strongest)
 
     def update(self, pixels: Array, image: str) -> None:
         """Run one image and take in its activations.

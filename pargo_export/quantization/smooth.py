@@ -8,6 +8,12 @@ of them (EVA-02 has two LayerNorms more per block than a plain ViT). The query l
 after the residual, which reads the same values: there the division would be an operator of its own, and is left out.
 
     s_j = max |x_j|^alpha / max_k |W_jk|^(1 - alpha),  scaled to a geometric mean of 1
+
+The best alpha differs from activation to activation, and too large a one costs as much as none (docs/numerics.md). So
+each activation gets the one with the least predicted noise at the output of its linears. With rounding errors that are uniform over a step, 255 steps over the range of an activation or of an output channel,
+
+    noise = d_x^2 / 12 sum_j s_j^2 |W_j|^2  +  sum_k d_k^2 / 12 sum_j E[x_j^2] / s_j^2
+    d_x = 2 max_j (max |x_j| / s_j) / 255,   d_k = 2 max_j |s_j W_jk| / 255
 """
 
 from __future__ import annotations
@@ -21,9 +27,10 @@ from numpy.typing import NDArray
 
 from pargo_export.quantization.linears import Linear
 
-__all__ = ["NormSite", "find_norm_site", "scale_into_norm", "smoothing_factors"]
+__all__ = ["NormSite", "choose_factors", "find_norm_site", "scale_into_norm", "smoothing_factors"]
 
 _SMALLEST = 1e-5  # of a magnitude: a channel that is zero everywhere must not divide by zero
+_NUM_ALPHAS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +87,44 @@ def smoothing_factors(
     weight = np.log(np.maximum(largest.astype(np.float64), _SMALLEST))
     logarithm = alpha * activation - (1 - alpha) * weight
     return np.exp(logarithm - logarithm.mean()).astype(np.float32)
+
+
+def choose_factors(
+    channel_max_abs: NDArray[np.float32],
+    channel_power: NDArray[np.float32],
+    weights: Sequence[NDArray[np.float32]],
+    strongest: float,
+) -> NDArray[np.float32]:
+    """Return the factors `[C]` of least predicted noise; all ones if none is better than no smoothing.
+
+    Args:
+        channel_max_abs: Largest magnitude of each channel of the activation, `[C]`.
+        channel_power: Mean square of each channel, `[C]`.
+        weights: The weights that read it, each `[C, N]`.
+        strongest: Largest alpha to try, above 0 and up to 1.
+    """
+    candidates = [np.ones_like(channel_max_abs)]
+    candidates += [
+        smoothing_factors(channel_max_abs, weights, alpha) for alpha in np.linspace(0, strongest, _NUM_ALPHAS)
+    ]
+    noise = [_predicted_noise(channel_max_abs, channel_power, weights, factors) for factors in candidates]
+    return candidates[int(np.argmin(noise))]
+
+
+def _predicted_noise(
+    channel_max_abs: NDArray[np.float32],
+    channel_power: NDArray[np.float32],
+    weights: Sequence[NDArray[np.float32]],
+    factors: NDArray[np.float32],
+) -> float:
+    """Power of the rounding errors at the outputs, up to the factor that both terms share."""
+    step = float((channel_max_abs / factors).max())
+    noise = 0.0
+    for weight in weights:
+        scaled = np.abs(weight * factors[:, None])
+        noise += step**2 * float((scaled**2).sum())
+        noise += float((scaled.max(axis=0) ** 2).sum()) * float((channel_power / factors**2).sum())
+    return noise
 
 
 def scale_into_norm(site: NormSite, linears: Sequence[Linear], factors: NDArray[np.float32]) -> None:

@@ -78,7 +78,7 @@ def test_output_for_people(run, bundle_to_quantize, photos):
         "6 observed, 2 kept for evaluation, 2 left out, from data of kind folder",
         "left out broken.jpg: ",
         "the same content as ",
-        "graph fp32, smoothing 0.75",
+        "graph fp32, smoothing 1",
         "file calibration/mine.json, ",
     ):
         assert fact in text, fact

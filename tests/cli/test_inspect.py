@@ -120,7 +120,7 @@ def test_quantized_variants(run, quantized):
         "Variant int8-noise": ("random noise, no photographs: no evidence of accuracy",),
         "Calibration default": (
             "6 observed",
-            "graph fp32, smoothing 0.75",
+            "graph fp32, smoothing 1",
             "calibration/default.json and 2 more",
         ),
         "Calibration noise": ("4 observed, 1 kept for evaluation; random noise, no photographs",),

@@ -209,7 +209,7 @@ def test_recipes_are_listed(run, run_json):
         assert re.search(rf"^  {name}  +\w+  +\S", result.stdout, re.MULTILINE)
     values = run_json("quantize", "--list-recipes")
     assert tuple(values) == list_recipes()
-    assert values["int8"]["smooth"] == {"alpha": 0.75}
+    assert values["int8"]["smooth"] == {"alpha": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,13 @@ def test_both_backends_compute_the_same(quantized_bundle, variant):
             outputs[backend, name] = runtime.encode(PHOTOGRAPH)
     exact = outputs["onnxruntime", "fp32"]
     cost = compare("visual_tokens", "photograph", exact, outputs["onnxruntime", variant])
-    apart = compare("visual_tokens", "photograph", outputs["onnxruntime", variant], outputs["openvino", variant])
+    apart = compare(
+        "visual_tokens", "photograph", outputs["onnxruntime", variant], outputs["openvino", variant]
+    )
     assert np.isfinite(outputs["openvino", variant]).all()
     assert cost.max_abs > 0
-    assert apart.sqnr_db > cost.sqnr_db - 3  # rounding at the edges of integers differs, by half a step at most
+    assert (
+        apart.sqnr_db > cost.sqnr_db - 3
+    )  # rounding at the edges of integers differs, by half a step at most
     found = compare("visual_tokens", "photograph", exact, outputs["openvino", variant])
     assert found.sqnr_db == pytest.approx(cost.sqnr_db, abs=2)

@@ -140,7 +140,7 @@ def test_provenance_is_in_the_manifest(calibrated_bundle, photographs):
         "source": "folder",
         "seed": 0,
         "shard": (0, 1),
-        "smoothing": 0.75,
+        "smoothing": 1.0,
     }
     assert (calibration.num_images, calibration.num_evaluation, calibration.num_skipped) == (12, 4, 0)
     assert table["calibration"]["dataset_sha256"] == calibration.dataset_sha256

@@ -65,9 +65,11 @@ def test_smoothing_factors_come_from_what_prepare_saw(graph):
         if node.name == f"{path}/MatMul"
         for value in node.inputs[1:]
     ]
-    expected = smoothing_factors(seen.observation.activations[path].plain.channel_max_abs, [weight], 0.7)
+    largest = seen.observation.activations[path].plain.channel_max_abs
+    candidates = [smoothing_factors(largest, [weight], alpha) for alpha in np.linspace(0, 0.7, 9)]
     item = observer.observation.activations[path]
-    assert np.array_equal(item.factors, expected)
+    assert any(np.array_equal(item.factors, factors) for factors in candidates)
+    assert not np.allclose(item.plain.channel_max_abs, largest)  # `update` saw less than `prepare`
     divided = item.plain.channel_max_abs / item.factors
     assert np.allclose(item.smoothed.channel_max_abs, divided, rtol=1e-6)
     assert seen.observation.activations[path].smoothed is None

@@ -11,7 +11,13 @@ from tolerances import TOLERANCES
 
 from pargo_export.quantization.linears import find_linears
 from pargo_export.quantization.observe import Observer, group_by_activation
-from pargo_export.quantization.smooth import NormSite, find_norm_site, scale_into_norm, smoothing_factors
+from pargo_export.quantization.smooth import (
+    NormSite,
+    choose_factors,
+    find_norm_site,
+    scale_into_norm,
+    smoothing_factors,
+)
 
 RANDOM = np.random.default_rng(20240902)
 WIDTH = 12
@@ -201,3 +207,40 @@ def test_dead_channels_have_finite_factors():
     factors = smoothing_factors(activation, [weight], 0.5)
     assert np.isfinite(factors).all()
     assert (factors > 0).all()
+
+
+def quantization_noise(tokens, weight, factors):
+    """Power of the output error that rounding to 8 bits causes, tensor by tensor and channel by channel."""
+    activation, scaled = tokens / factors, weight * factors[:, None]
+    steps = (np.abs(activation).max() / 127, np.abs(scaled).max(axis=0) / 127)
+    rounded = np.rint(activation / steps[0]) * steps[0] @ (np.rint(scaled / steps[1]) * steps[1])
+    return float(((rounded - tokens @ weight) ** 2).mean())
+
+
+@pytest.mark.parametrize("num_outliers", [0, 2, 20])
+def test_chosen_factors_are_among_the_best(num_outliers):
+    """Whatever the outliers, real rounding errors are close to the least that any exponent reaches, or none."""
+    random = np.random.default_rng(num_outliers)
+    tokens = random.standard_normal((200, 64), dtype=np.float32)
+    tokens[:, :num_outliers] *= 60
+    weight = random.standard_normal((64, 48), dtype=np.float32)
+    largest, power = np.abs(tokens).max(axis=0), np.square(tokens).mean(axis=0)
+    found = quantization_noise(tokens, weight, choose_factors(largest, power, [weight], 1.0))
+    fixed = [np.ones(64, np.float32)]
+    fixed += [smoothing_factors(largest, [weight], alpha) for alpha in np.linspace(0, 1, 9)]
+    noise = [quantization_noise(tokens, weight, factors) for factors in fixed]
+    assert found <= 1.25 * min(noise)
+    assert max(noise) > 1.3 * min(noise)  # the choice matters
+
+
+def test_no_factors_stronger_than_allowed():
+    """The largest exponent is a bound: a small one leaves more of the outliers in the activation."""
+    tokens = RANDOM.standard_normal((200, 64)).astype(np.float32)
+    tokens[:, 5] *= 100
+    weight = RANDOM.standard_normal((64, 48)).astype(np.float32)
+    largest, power = np.abs(tokens).max(axis=0), np.square(tokens).mean(axis=0)
+    left = [
+        float((largest / choose_factors(largest, power, [weight], strongest)).max())
+        for strongest in (0.2, 1.0)
+    ]
+    assert left[0] > 2 * left[1]

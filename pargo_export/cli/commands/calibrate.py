@@ -59,9 +59,9 @@ _NUM_REASONS = 3  # the table in the bundle lists every image that was left out
     "--smoothing",
     type=click.FloatRange(0, 1),
     metavar="A",
-    default=0.75,
+    default=1.0,
     show_default=True,
-    help="Strength of the smoothing whose ranges are observed too; 0: none.",
+    help="Largest exponent of the smoothing whose ranges are observed too; 0: none.",
 )
 @click.option("--name", default="default", show_default=True, help="Name of the calibration in the bundle.")
 @click.option("--variant", metavar="NAME", help="FP32 graph to observe; by default the one that fits.")
