@@ -21,7 +21,7 @@ def _capture(monkeypatch):
         calls.append((*arguments, options))
         raise QuantizationError("stopped here")
 
-    monkeypatch.setattr("pargo_export.quantization.quantize.quantize", quantize)
+    monkeypatch.setattr("pargo_export.quantize", quantize)
     return calls
 
 
@@ -145,7 +145,7 @@ def test_budget_json(run_json, monkeypatch, quantized):
     sensitivity = Sensitivity(0.9, 0.8, 20.0, 0.5, "cat.png", "tower.blocks.0", ("tower.blocks.0.mlp.down",))
     steps = (BudgetStep((), 0.9, holds=False), BudgetStep(("tower.blocks.0",), 0.99, holds=True))
     result = QuantizeResult(bundle, bundle.variant("int8-cpu"), False, (sensitivity,), steps)
-    monkeypatch.setattr("pargo_export.quantization.quantize.quantize", lambda *_, **__: result)
+    monkeypatch.setattr("pargo_export.quantize", lambda *_, **__: result)
     values = run_json("quantize", quantized, "--int8", "--budget", "cosine=0.95")
     assert [(step["kept"], step["value"], step["holds"]) for step in values["budget"]] == [
         ([], 0.9, False),

@@ -179,7 +179,7 @@ def test_smoothing_that_was_not_observed_is_refused(unchanged):
     recipe = load_recipe("int8")
     other = recipe.model_copy(update={"smooth": recipe.smooth.model_copy(update={"alpha": 0.8})})
     with pytest.raises(
-        CalibrationError, match=r"observed smoothing 0\.5, the recipe wants 0\.8.*--smoothing 0\.8"
+        CalibrationError, match=r"observed smoothing 1\.0, the recipe wants 0\.8.*--smoothing 0\.8"
     ):
         quantize(unchanged, recipe=other, threads=1)
 
