@@ -88,7 +88,8 @@ def test_interrupt_leaves_no_bundle(sample, tmp_path):
     """Ctrl-C in the middle of an export ends with status 130, one line, and no new bundle."""
     bundle = tmp_path / "bundle"
     process = subprocess.Popen(
-        [*PROGRAM, "onnx", str(sample), "-o", str(bundle), "-v"],
+        # A shell that started the tests in the background has Ctrl-C ignored, and children inherit that.
+        ["env", "--default-signal=INT", *PROGRAM, "onnx", str(sample), "-o", str(bundle), "-v"],  # noqa: S607
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -87,7 +87,7 @@ def test_recipe_by_name_file_or_value(tmp_path):
     """A built-in name, a TOML file or a recipe."""
     file = tmp_path / "own.toml"
     file.write_text('name = "own"\nsummary = "mine"\nprecision = "int8"\n')
-    assert QuantizeOptions(recipe="int8-mse").load_recipe() == load_recipe("int8-max")
+    assert QuantizeOptions(recipe="int8-mse").load_recipe() == load_recipe("int8-mse")
     assert QuantizeOptions(recipe=str(file)).load_recipe().name == "own"
     recipe = load_recipe("int8-entropy")
     assert QuantizeOptions(recipe=recipe).load_recipe() is recipe
