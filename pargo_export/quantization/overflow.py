@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from pargo_export.errors import QuantizationError
 from pargo_export.graph.emulate_half import HalfPrecision, emulated
-from pargo_export.quantization.overflow_probe import add_peaks, half_values, probe_session
+from pargo_export.quantization.overflow_probe import add_peaks, half_values
+from pargo_export.quantization.sessions import open_session
 
 __all__ = ["OverflowFinding", "OverflowReport", "Peak", "watch_overflow"]
 
@@ -132,7 +133,7 @@ def watch_overflow(
     if not producers:
         raise QuantizationError(f"{graph.name} computes nothing in {precision}; a float graph needs no watch")
     outputs = add_peaks(model, graph.parent)
-    session = probe_session(model, graph.parent, outputs)
+    session = open_session(model, graph.parent, outputs=outputs, prepack=False, reduce_early=True)
     feed = session.get_inputs()[0].name
     peaks: dict[str, Peak] = {}
     num_images, limit = 0, _LIMITS[precision]

@@ -6,41 +6,17 @@ import math
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from pargo_export.errors import QuantizationError
 from pargo_export.graph.emulate_half import EXACT, widened
 
-__all__ = ["add_peaks", "half_values", "probe_session"]
+__all__ = ["add_peaks", "half_values"]
 
 _PEAK, _SUM, _ZERO = "::peak", "::sum", "watch::zero"
-_ERRORS_ONLY = 3
 _MASKING = {"Add", "Where"}  # operators that put minus infinity among the scores
 # Operators that pass it on, towards the softmax.
 _MOVING = {"Concat", "Expand", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 _CARRYING = _MASKING | _MOVING | {"Cast", "CastLike", "Mul"}
-
-
-def probe_session(model: ModelProto, folder: Path, outputs: list[str]) -> onnxruntime.InferenceSession:
-    """Open the graph with further outputs; its weights lie in `folder`."""
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    # The default order leaves all measurements to the end and holds every value until then: 12 GB instead of 1.5.
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of all weights
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's exceptions share no other base
-        raise QuantizationError(
-            f"ONNX Runtime refuses the emulated graph: {str(error).splitlines()[-1]}"
-        ) from error
 
 
 def half_values(model: ModelProto) -> dict[str, str]:

@@ -22,6 +22,7 @@ def open_session(
     outputs: Sequence[str] = (),
     threads: int | None = None,
     prepack: bool = True,
+    reduce_early: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Open a graph with further outputs.
 
@@ -31,6 +32,8 @@ def open_session(
         outputs: Values inside the graph that become outputs, after its own.
         threads: CPU threads; by default those that ONNX Runtime takes.
         prepack: Arrange weights for speed, at the price of a second copy of them in memory.
+        reduce_early: Compute outputs as soon as their operands are there. The default order leaves many small
+            outputs to the end and holds every value until then: 12 GB instead of 1.5 for an overflow watch.
 
     Raises:
         QuantizationError: ONNX Runtime refuses the graph.
@@ -50,6 +53,8 @@ def open_session(
     # By default products with 8-bit weights round the activations too, which the graph does not say.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    if reduce_early:
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if threads is not None:

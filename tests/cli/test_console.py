@@ -107,11 +107,11 @@ def test_interrupt_leaves_no_bundle(sample, tmp_path):
     assert not (bundle / "manifest.json").exists()
 
 
-def test_progress_on_a_terminal(tmp_path):
-    """On a terminal progress is shown, on standard error only."""
+def run_on_a_terminal(command):
+    """Run a command whose standard error is a terminal; return how it ended and what that showed."""
     master, slave = pty.openpty()
     done = subprocess.run(
-        [*PROGRAM, "sample", "-o", str(tmp_path / "s.safetensors")],
+        command,
         stdout=subprocess.PIPE,
         stderr=slave,
         text=True,
@@ -121,6 +121,12 @@ def test_progress_on_a_terminal(tmp_path):
     os.close(slave)
     shown = os.read(master, 65536).decode()
     os.close(master)
+    return done, shown
+
+
+def test_progress_on_a_terminal(tmp_path):
+    """On a terminal progress is shown, on standard error only."""
+    done, shown = run_on_a_terminal([*PROGRAM, "sample", "-o", str(tmp_path / "s.safetensors")])
     assert "writing" in shown
     assert "preset tiny" in done.stdout
     assert "writing" not in done.stdout
@@ -143,18 +149,7 @@ with Reporter() as reporter:
 
 def test_a_bar_on_a_terminal():
     """On a terminal a long step is a bar with its text and numbers, and it is gone when the step is done."""
-    master, slave = pty.openpty()
-    done = subprocess.run(
-        [sys.executable, "-c", BAR],
-        stdout=subprocess.PIPE,
-        stderr=slave,
-        text=True,
-        check=True,
-        env=ENVIRONMENT | {"TERM": "xterm"},
-    )
-    os.close(slave)
-    shown = os.read(master, 65536).decode()
-    os.close(master)
+    done, shown = run_on_a_terminal([sys.executable, "-c", BAR])
     assert "━" in shown
     assert "2/3" in shown
     assert shown.index("looking") < shown.index("counting") < shown.index("2/3") < shown.index("writing")

@@ -14,6 +14,7 @@ from pargo_export.optional import require
 from pargo_export.runtime.backends.backend import Backend
 from pargo_export.runtime.backends.cuda import find_driver_obstacle, preload_cuda_libraries
 from pargo_export.runtime.backends.graph_files import check_graph
+from pargo_export.runtime.backends.messages import last_line
 from pargo_export.runtime.cores import count_usable_cores
 from pargo_export.runtime.runner import Array, Runner, RunnerOptions
 from pargo_export.signature import Signature
@@ -63,7 +64,7 @@ class OnnxRuntimeRunner(Runner):
             )
         except Exception as error:  # its classes share no base
             raise BackendError(
-                f"{self.description} cannot load {path.name}: {_last_line(error)}; try another onnxruntime version, "
+                f"{self.description} cannot load {path.name}: {last_line(error)}; try another onnxruntime version, "
                 "or export the graph again"
             ) from error
         if cuda and _CUDA_PROVIDER not in self._session.get_providers():
@@ -81,7 +82,7 @@ class OnnxRuntimeRunner(Runner):
         except Exception as error:  # its classes share no base
             shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())
             raise BackendError(
-                f"{self.description} failed on {shapes}: {_last_line(error)}; if memory ran out, use a smaller batch size"
+                f"{self.description} failed on {shapes}: {last_line(error)}; if memory ran out, use a smaller batch size"
             ) from error
         return dict(zip(self._output_names, values, strict=True))
 
@@ -117,11 +118,6 @@ def _check_signature(path: Path, session: Any, signature: Signature) -> None:
                 f"{path.name} has the {what} {found}, the manifest says {expected} (name, type, number of axes); "
                 "export the graph again"
             )
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _open(cuda: bool, bundle: Bundle, variant: Variant, options: RunnerOptions) -> Runner:

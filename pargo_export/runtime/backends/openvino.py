@@ -12,6 +12,7 @@ from pargo_export.bundle import Bundle, Variant
 from pargo_export.errors import BackendError, BundleError, MissingDependencyError
 from pargo_export.runtime.backends.backend import Backend
 from pargo_export.runtime.backends.graph_files import check_graph
+from pargo_export.runtime.backends.messages import last_line
 from pargo_export.runtime.backends.openvino_attention import attention_extensions
 from pargo_export.runtime.backends.openvino_module import require_openvino
 from pargo_export.runtime.cores import count_usable_cores
@@ -67,7 +68,7 @@ class OpenVinoRunner(Runner):
             self._model: Any = openvino.Core().compile_model(_read_graph(path), "CPU", settings)
         except Exception as error:  # its classes share no base
             raise BackendError(
-                f"{self.description} cannot load {path.name}: {_last_line(error)}; try another openvino version, "
+                f"{self.description} cannot load {path.name}: {last_line(error)}; try another openvino version, "
                 "the backend 'onnxruntime', or export the graph again"
             ) from error
         _check_signature(path, self._model, signature)
@@ -84,7 +85,7 @@ class OpenVinoRunner(Runner):
         except Exception as error:  # its classes share no base
             shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())
             raise BackendError(
-                f"{self.description} failed on {shapes}: {_last_line(error)}; if memory ran out, use a smaller batch size"
+                f"{self.description} failed on {shapes}: {last_line(error)}; if memory ran out, use a smaller batch size"
             ) from error
         values = dict(zip(self._output_names, results.values(), strict=True))
         self._idle.append(request)
@@ -127,11 +128,6 @@ def _check_signature(path: Path, model: Any, signature: Signature) -> None:
                 f"{path.name} has the {what} {found}, the manifest says {expected} (name, type, number of axes); "
                 "export the graph again"
             )
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _open(bfloat16: bool, bundle: Bundle, variant: Variant, options: RunnerOptions) -> Runner:
