@@ -108,9 +108,8 @@ def _kernel_notes(built: BuiltGraph, bench: Workbench) -> list[str]:
     found = count_integer_kernels(built.path)
     kernels = ", ".join(f"{name} {number}" for name, number in (found.integer | found.weight_only).items())
     left = f"; {found.leftover_qdq} DequantizeLinear fused into none" if found.leftover_qdq else ""
-    return [
-        (
-            f"ONNX Runtime {onnxruntime.__version__} computes {found.num_quantized} of {len(built.quantized)} quantized "
-            f"products with 8-bit kernels ({kernels or 'none'}){left}"
-        )
-    ]
+    note = (
+        f"ONNX Runtime {onnxruntime.__version__} computes {found.num_quantized} products with 8-bit kernels "
+        f"({kernels or 'none'}), for {len(built.quantized)} quantized modules{left}"
+    )
+    return [note]

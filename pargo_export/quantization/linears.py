@@ -80,10 +80,19 @@ def find_linears(model: ir.Model) -> list[Linear]:
 
 
 def weight_array(weight: ir.Value) -> NDArray[np.float32]:
-    """The weight in float32; external data are read now."""
+    """The weight in float32; external data are read now.
+
+    Raises:
+        QuantizationError: It has no value, or onnx_ir refuses the file that it lies in.
+    """
     if weight.const_value is None:
         raise QuantizationError(f"weight {weight.name!r} has no value; export the graph again")
-    return weight.const_value.numpy().astype(np.float32)
+    try:
+        return weight.const_value.numpy().astype(np.float32)
+    except ValueError as error:  # for example several hard links, which a deduplicated disk makes
+        raise QuantizationError(
+            f"weight {weight.name!r} cannot be read: {error}; copy the bundle to plain files of its own (cp -r)"
+        ) from error
 
 
 def _weight_of(node: ir.Node) -> tuple[ir.Value, int] | None:

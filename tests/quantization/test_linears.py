@@ -74,3 +74,16 @@ def test_two_linears_of_one_name_are_refused():
     model.graph.insert_after(first, second)
     with pytest.raises(QuantizationError, match=r"several products are called block\.linear"):
         find_linears(model)
+
+
+def test_weights_behind_hard_links_are_refused_with_the_way_out(tmp_path):
+    """onnx_ir reads no file that has a second name; the message says which weight, and what to do."""
+    weight = np.ones((64, 64), np.float32)
+    path = tmp_path / "graph.onnx"
+    ir.save(linear_graph("MatMul", weight), path, external_data="graph.onnx.data", size_threshold_bytes=0)
+    (linear,) = find_linears(ir.load(path))
+    assert np.array_equal(weight_array(linear.weight), weight)
+    (tmp_path / "second").hardlink_to(tmp_path / "graph.onnx.data")
+    (linear,) = find_linears(ir.load(path))
+    with pytest.raises(QuantizationError, match=r"'block\.linear\.weight' cannot be read.*cp -r"):
+        weight_array(linear.weight)

@@ -189,8 +189,8 @@ def _analyze(
         yield error_table(per, ((item.name, item) for item in report.sensitivities))
         yield layout.heading("Depth: everything quantized, what leaves each block")
         yield error_table("block", ((item.block, item) for item in report.depth))
-        found = f"{report.first_past} is the first" if report.first_past else "no block is"
-        yield f"  {found} with a mean cosine below {report.threshold:g}"
+        found = f"{report.first_past} is the first with" if report.first_past else "no block has"
+        yield f"  {found} a mean cosine below {report.threshold:g}"
 
     reporter.result(values, render)
 
