@@ -94,10 +94,18 @@ def test_a_stage_imports_only_earlier_stages_and_the_base(path):
 
 
 def test_kernels_know_nothing_of_the_toolkit():
-    """pargo_kernels imports neither pargo_export nor anything but PyTorch and the standard library."""
+    """pargo_kernels imports PyTorch and the standard library, and Triton where kernels are written or compiled."""
     for path in KERNELS.rglob("*.py"):
         foreign = {name.partition(".")[0] for name in imports_of(path)} - set(sys.stdlib_module_names)
-        assert foreign <= {"torch", "pargo_kernels"}
+        allowed = {"triton"} if path.name.startswith(("aot_", "triton_")) else set()
+        assert foreign <= {"torch", "pargo_kernels"} | allowed, path
+
+
+def test_importing_the_kernels_does_not_import_triton():
+    """The operations can be imported, and computed in plain PyTorch, where Triton is not installed."""
+    code = "import sys, pargo_kernels; pargo_kernels.scale_bias; import pargo_kernels.products; print('triton' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
 
 
 def test_calibration_knows_nothing_of_the_toolkit():
@@ -141,6 +149,19 @@ def test_missing_packages_are_named_with_their_extra(use):
     last = done.stderr.splitlines()[-1]
     assert last.startswith("pargo_export.errors.MissingDependencyError: pargo_export."), last
     assert "pip install 'pargo-export[quantize]'" in last
+
+
+def test_only_one_backend_needs_kernels_and_pytorch():
+    """Of the stage `runtime` the package `cuda` alone imports them; nothing imports it but its backend, when it opens."""
+    needs = {"torch", "triton", "onnx", "onnx_ir", "pargo_kernels"}
+    for path in sorted((PACKAGE / "runtime").rglob("*.py")):
+        found = {name.partition(".")[0] for name in imports_of(path)}
+        if (PACKAGE / "runtime" / "cuda") not in path.parents:
+            assert not found & needs, path
+    light = "from pargo_export.runtime.cuda import support; from pargo_export.runtime.backends import cuda"
+    code = f"import sys; {light}; print([name for name in {sorted(needs)} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_importing_the_package_is_light():

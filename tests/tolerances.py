@@ -87,4 +87,47 @@ TOLERANCES = {
     "quantize-self-attention": Tolerance(
         1e-3, "1 - cosine that 8-bit attention weights and keys of 22 queries cost (measured 1.2e-4)"
     ),
+    "fused-float16": Tolerance(
+        2e-3, "relative norm; float16 rounds weights and results to 2^-11, relative (measured 5e-4)"
+    ),
+    "fused-bfloat16": Tolerance(
+        1.6e-2, "relative norm; bfloat16 rounds weights and results to 2^-8, relative (measured 4e-3)"
+    ),
+    "attention-kernel-float32": Tolerance(
+        2e-6, "relative norm; float32 sums in another order, exp2 in hardware (measured 1.5e-7)"
+    ),
+    "attention-kernel-float16": Tolerance(
+        1e-3, "relative norm; weights and result rounded to float16 (measured 2.6e-4), a wrong row costs 5e-2"
+    ),
+    "attention-kernel-bfloat16": Tolerance(
+        1e-2,
+        "relative norm; weights and result in bfloat16, which Triton's interpreter truncates to (measured 4.9e-3)",
+    ),
+    "attention-kernel-large-scores": Tolerance(
+        1e-3, "relative norm; float32 scores of hundreds know their difference to the maximum to 1e-4"
+    ),
+    "fusion-float16": Tolerance(1e-3, "one rounding to float16, per unit of values above 1"),
+    "fusion-bfloat16": Tolerance(
+        3.2e-2, "one rounding to bfloat16 of the sum, one of the result; Triton's interpreter cuts off"
+    ),
+    "fusion-float32": Tolerance(1e-6, "float32 sums in another order, per unit of values above 1"),
+    "fusion-quantized-share": Tolerance(
+        1e-2, "share of values one step apart: those that lie between two steps"
+    ),
+    "fusion-large-mean": Tolerance(
+        2e-4, "float32 mean of 100 over deviations of 0.1: three digits less than float32"
+    ),
+    "cuda-quantized-float32": Tolerance(
+        6e-2,
+        "relative norm; 8-bit numbers that fall to the other side of a step (measured 1e-7; ONNX Runtime with and "
+        "without its optimizations 5e-2)",
+    ),
+    "cuda-quantized-half": Tolerance(
+        1.6e-1,
+        "relative norm; as above with halves between the products (measured 0.113 FP8, 0.043 INT8); one missing "
+        "bias costs 0.5",
+    ),
+    "cuda-products-half": Tolerance(
+        6e-2, "float16 result of a sum of 64 products of order 30, and FP8 with fast accumulation"
+    ),
 }

@@ -10,7 +10,16 @@ __all__ = ["PACKAGES", "find_versions", "missing"]
 PACKAGES: dict[str, tuple[str, ...]] = {
     "base": ("click", "numpy", "pillow", "pydantic", "rich", "safetensors"),
     "export": ("onnx", "onnxruntime", "onnxscript", "torch"),
-    "backends": ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
+    "backends": (
+        "onnx-ir",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "openvino",
+        "tensorrt",
+        "tensorrt-rtx",
+        "torch",
+        "triton",
+    ),
 }
 _SAME = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),

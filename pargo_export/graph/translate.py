@@ -12,8 +12,8 @@ import torch
 
 from pargo_export.errors import ExportError
 from pargo_export.graph.component import BATCH_AXIS, ComponentModule, example_input
-from pargo_export.graph.functions import FUNCTION_DOMAIN, FUNCTION_DOMAIN_VERSION, attention_functions
 from pargo_export.graph.options import ExportOptions
+from pargo_export.graph.torch_ops import add_functions
 from pargo_export.signature import Signature
 
 __all__ = ["translate"]
@@ -71,7 +71,7 @@ def translate(
     model: ir.Model = program.model
     if options.target != "cpu":
         _leave_softmax_precision_to_the_parser(model)
-    _add_functions(model, module, options)
+    add_functions(model)
     return model
 
 
@@ -80,27 +80,3 @@ def _leave_softmax_precision_to_the_parser(model: ir.Model) -> None:
     for node in model.graph:
         if node.op_type == "Attention":
             node.attributes.pop("softmax_precision", None)
-
-
-def _add_functions(model: ir.Model, module: ComponentModule, options: ExportOptions) -> None:
-    nodes = [node for node in model.graph if node.domain == FUNCTION_DOMAIN]
-    if not nodes:
-        return
-    scaled = any(node.attributes["scale"].as_float() != 1.0 for node in nodes)
-    if not scaled:  # then the bodies have no scale either
-        for node in nodes:
-            del node.attributes["scale"]
-    config = module.front_end.config.projector
-    functions = attention_functions(
-        num_partial=config.num_partial_tokens,
-        num_global=config.num_global_tokens,
-        scaled=scaled,
-        cascaded=any(window is not None for window in config.partial_attention_windows or ()),
-        opset=options.resolved_opset,
-    )
-    used = {node.op_type for node in nodes}
-    for proto in functions:
-        if proto.name in used:
-            function = ir.serde.deserialize_function(proto)
-            model.functions[function.identifier()] = function
-    model.opset_imports[FUNCTION_DOMAIN] = FUNCTION_DOMAIN_VERSION

@@ -25,7 +25,7 @@ from pargo_export.model.projector import CrossCore, SelfCore
 from pargo_export.model.tower import TowerCore
 from pargo_export.rewrite.attention_op import OperatorCross, OperatorSelf, OperatorTower
 from pargo_export.rewrite.rewrite import cross_attentions, self_attentions, tower_blocks
-from pargo_kernels import block_diagonal_attention, partial_global_attention
+from pargo_kernels.reference import block_diagonal_attention, partial_global_attention
 
 __all__ = ["ATTENTION_FORMS", "AttentionForm", "set_attention_form"]
 

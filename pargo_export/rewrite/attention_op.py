@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pargo_export.config import ProjectorConfig
 from pargo_export.model.attention import attend, merge_heads, split_heads, statistics_dtype
 from pargo_export.model.masks import additive_mask, self_attention_keep
-from pargo_kernels import partial_global_attention
+from pargo_kernels.reference import partial_global_attention
 
 __all__ = ["ATTENTION_OPSET", "OperatorCross", "OperatorSelf", "OperatorTower"]
 

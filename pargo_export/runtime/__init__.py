@@ -1,6 +1,7 @@
 """From a bundle to visual tokens, on the device.
 
-`Runtime` is what users need. Needs NumPy, Pillow and one backend, never torch, onnx or transformers.
+`Runtime` is what users need. Needs NumPy, Pillow and one backend; PyTorch only for the backend `cuda`, and never
+transformers.
 """
 
 from __future__ import annotations

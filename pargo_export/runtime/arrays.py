@@ -13,9 +13,10 @@ import numpy as np
 from pargo_export.errors import InputError
 from pargo_export.runtime.runner import Array
 
-__all__ = ["describe", "find_library", "is_foreign_array", "to_library", "to_numpy"]
+__all__ = ["describe", "find_library", "is_foreign_array", "is_on_cuda", "to_library", "to_numpy"]
 
 _CPU = 1  # kDLCPU of the DLPack header
+_CUDA = 2  # kDLCUDA
 
 
 def describe(value: Any) -> str:
@@ -26,6 +27,11 @@ def describe(value: Any) -> str:
 def is_foreign_array(value: Any) -> bool:
     """Whether `value` is an array of another library than NumPy, for example a torch tensor."""
     return hasattr(value, "__dlpack__") and not isinstance(value, (np.ndarray, np.generic))
+
+
+def is_on_cuda(value: Any) -> bool:
+    """Whether `value` is an array in the memory of a CUDA GPU."""
+    return is_foreign_array(value) and bool(value.__dlpack_device__()[0] == _CUDA)
 
 
 def find_library(array: Any) -> Any:
@@ -61,14 +67,21 @@ def to_numpy(array: Any, name: str) -> Array:
     )
 
 
-def to_library(result: Array, like: Any) -> Any:
+def to_library(result: Any, like: Any) -> Any:
     """Hand `result` over to the library of `like`: without a copy on the CPU, else to the device of `like`.
 
-    Without a library that takes it, the NumPy array is returned.
+    Args:
+        result: A NumPy array, or a torch tensor on a GPU: that stays there.
+        like: An array of the caller.
+
+    Returns:
+        An array of the caller's library; without one that takes it, `result`.
     """
     library = find_library(like)
     if library is None:
         return result
+    if not isinstance(result, np.ndarray):
+        return result.to(like.device) if hasattr(like, "cpu") else library.from_dlpack(result)
     if _is_on_cpu(like):
         return library.from_dlpack(result)
     if hasattr(like, "cpu"):  # torch

@@ -35,6 +35,7 @@ Takes: TypeAlias = Literal["float", "uint8", "features"]
 
 _PICTURE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
 _CHANNELS_LAST = (1, 3, 4)
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,17 @@ class InputReader:
         spec: The input: a batch axis, then the axes of one image.
         takes: What its values are: normalised pixels, pixels, or image features.
         preprocessing: How pictures are prepared.
+        keeps_uint8: Hand over pixels as they are where the graph takes normalised ones: whatever runs it
+            normalises them.
     """
 
-    def __init__(self, spec: TensorSpec, takes: Takes, preprocessing: PreprocessSpec) -> None:
+    def __init__(
+        self, spec: TensorSpec, takes: Takes, preprocessing: PreprocessSpec, *, keeps_uint8: bool = False
+    ) -> None:
         self._spec = spec
         self._takes = takes
         self._preprocessing = preprocessing
+        self._keeps_uint8 = keeps_uint8 or takes == "uint8"
         self._row_shape = tuple(map(int, spec.shape[1:]))
 
     def read(self, images: Any) -> Reading:
@@ -93,7 +99,8 @@ class InputReader:
         """Decode and prepare the items `start` to `stop`.
 
         Returns:
-            What the graph takes, `[stop - start, ...]`. It may share memory with the caller's array.
+            What the graph takes, `[stop - start, ...]`; uint8 as well if `keeps_uint8` and every item is. It may
+            share memory with the caller's array.
 
         Raises:
             ImageError: A picture cannot be read; the message names it.
@@ -101,14 +108,27 @@ class InputReader:
         """
         items = reading.items[start:stop]
         if isinstance(items, np.ndarray):
-            return self._prepare_rows(items, start)
-        batch = np.empty((len(items), *self._row_shape), self._spec.dtype)
+            return self._prepare_rows(items, start, keeps_uint8=self._keeps_uint8)
+        # Some normalised pixels among the pictures: then all of the batch are.
+        keeps_uint8 = self._keeps_uint8 and all(
+            not isinstance(item, np.ndarray) or item.dtype == np.uint8 for item in items
+        )
+        batch = np.empty((len(items), *self._row_shape), np.uint8 if keeps_uint8 else self._spec.dtype)
         for index, item in enumerate(items):
             if isinstance(item, np.ndarray) and not _is_picture(item):
-                batch[index] = self._prepare_rows(item[None], start + index)[0]
+                row = item[None]
             else:
-                batch[index] = self._prepare_rows(self._decode(item, start + index), start + index)[0]
+                row = self._decode(item, start + index)
+            batch[index] = self._prepare_rows(row, start + index, keeps_uint8=keeps_uint8)[0]
         return batch
+
+    def fits_on_device(self, array: Any) -> bool:
+        """Whether an array of another library is what the graph takes, so that it need not come to the host."""
+        kind = str(array.dtype).rpartition(".")[2]  # torch writes "torch.float32"
+        is_taken = self._keeps_uint8 if kind == "uint8" else kind in _FLOATS and self._takes != "uint8"
+        shape = tuple(array.shape)
+        rows = (1, *shape) if len(shape) == len(self._row_shape) else shape
+        return is_taken and rows[0] > 0 and rows[1:] == self._row_shape
 
     def _split(self, image: Any, name: str) -> Sequence[ImageSource] | Array:
         """Return the images of one argument."""
@@ -148,10 +168,10 @@ class InputReader:
         image = fit_to_input(load_image(source, name=name), self._preprocessing, name=name)
         return np.asarray(image).transpose(2, 0, 1)[None]
 
-    def _prepare_rows(self, rows: Array, first: int) -> Array:
+    def _prepare_rows(self, rows: Array, first: int, *, keeps_uint8: bool) -> Array:
         """Convert rows of the right shape to what the graph takes; `first` is the index of the first one."""
         if rows.dtype == np.uint8:
-            return rows if self._takes == "uint8" else normalize(rows, self._preprocessing)
+            return rows if keeps_uint8 else normalize(rows, self._preprocessing)
         with np.errstate(over="ignore"):  # a float64 that overflows is reported below
             values = rows.astype(np.float32, copy=False)
         if not np.isfinite(values).all():

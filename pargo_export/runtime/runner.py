@@ -32,6 +32,8 @@ class RunnerOptions:
             operation when the cores belong to this session alone, and costs much more than that when
             several sessions, or other programs, share them.
         verify: Compare the SHA-256 of the files with the manifest before loading them; sizes always are.
+        streams: Batches that a GPU computes at the same time, each with buffers of its own; further callers
+            wait. Backends for CPUs take as many callers as there are.
         warmup: Run once when opened; what only the first run would show, such as a GPU without kernels
             for it, is then found while another backend can still be chosen.
     """
@@ -40,6 +42,7 @@ class RunnerOptions:
     allow_spinning: bool = False
     verify: bool = True
     warmup: bool = True
+    streams: int = 1
 
 
 class Runner(ABC):
@@ -51,7 +54,13 @@ class Runner(ABC):
     Attributes:
         signature: Inputs and outputs.
         description: Backend, device and settings, for people.
+        normalizes: Takes uint8 pixels as well where the signature says normalised ones, and normalises
+            them on its device.
+        takes_device_arrays: Has `run_on_device`.
     """
+
+    normalizes: bool = False
+    takes_device_arrays: bool = False
 
     def __init__(self, signature: Signature, description: str) -> None:
         self.signature = signature
@@ -85,9 +94,21 @@ class Runner(ABC):
             InputError: The feed does not fit the signature.
             BackendError: The runner is closed, or the execution failed.
         """
-        self.signature.check_feed(feed)
+        self._check(feed)
         with self._running():
             return self._execute(feed)
+
+    def run_on_device(self, values: Any, batch_size: int) -> Any:  # noqa: ARG002 - what others need
+        """Compute an array that lies on the device of this runner, into one there, batch by batch.
+
+        Args:
+            values: One array, `[B, ...]`, as the input of the signature.
+            batch_size: Images in one run.
+
+        Raises:
+            BackendError: The backend has no such way, the runner is closed, or the execution failed.
+        """
+        raise BackendError(f"{self.description} takes arrays on the host only, found {type(values).__name__}")
 
     def warm_up(self) -> None:
         """Run once on zeros, every dynamic axis of size 1, so that later runs find everything set up.
@@ -110,6 +131,14 @@ class Runner(ABC):
             if not self._released:
                 self._released = True
                 self._release()
+
+    def _check(self, feed: Mapping[str, Array]) -> None:
+        """Compare a feed with the signature.
+
+        Raises:
+            InputError: It does not fit.
+        """
+        self.signature.check_feed(feed)
 
     @abstractmethod
     def _execute(self, feed: Mapping[str, Array]) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from pargo_export.bundle import Bundle, Variant
 from pargo_export.config import ModelConfig
 from pargo_export.errors import BundleError, ConfigError, InputError
-from pargo_export.runtime.arrays import describe, to_library
+from pargo_export.runtime.arrays import describe, is_on_cuda, to_library
 from pargo_export.runtime.inputs import InputReader, Reading, Takes
 from pargo_export.runtime.runner import Array, Runner, RunnerOptions
 from pargo_export.runtime.selection import Candidate, open_runner, select
@@ -62,6 +62,7 @@ class Runtime:
                 f"{list(pixels)}; export again"
             )
         self._reader = InputReader(own, takes, preprocessing)
+        self._feeder = InputReader(own, takes, preprocessing, keeps_uint8=runner.normalizes)
         self._float_reader = InputReader(
             TensorSpec(name="pixel_values", dtype="float32", shape=pixels), "float", preprocessing
         )
@@ -77,13 +78,15 @@ class Runtime:
         allow_spinning: bool = False,
         warmup: bool = True,
         verify: bool = True,
+        streams: int = 1,
     ) -> Self:
         """Open the best variant of a bundle on the best backend of this machine.
 
         Args:
             bundle: The directory, or the opened bundle.
-            backend: `"auto"`, `"onnxruntime"` (CPU), `"onnxruntime-cuda"`, `"openvino"` (CPU) or `"openvino-bf16"`:
-                CPU, what is not quantized in bfloat16 whatever the graph says; never chosen by `"auto"`.
+            backend: `"auto"`, `"cuda"` (an NVIDIA GPU, by the kernels of this project), `"onnxruntime"` (CPU),
+                `"onnxruntime-cuda"`, `"openvino"` (CPU) or `"openvino-bf16"`: CPU, what is not quantized in
+                bfloat16 whatever the graph says; never chosen by `"auto"`.
             variant: Name of the variant; by default the whole model, in the precision that suits the machine.
             threads: CPU threads of one run; by default every physical core that this process may use.
             allow_spinning: Let idle CPU threads wait busily. Worth it only if the cores have nothing else
@@ -91,19 +94,25 @@ class Runtime:
             warmup: Run once on zeros, so that the first picture does not pay for what is set up late.
             verify: Hash the graph and its weights before loading them (about a second a gigabyte). Without
                 it only their sizes are compared with the manifest.
+            streams: Batches that the backend `"cuda"` computes at the same time, for callers in several threads;
+                each takes memory of its own.
 
         Raises:
             BackendError: Nothing can run the bundle here, or the named backend or variant cannot; the message
                 says why for each.
             BundleError: There is no valid bundle, or no such variant.
-            ConfigError: `threads` is not positive.
+            ConfigError: `threads` or `streams` is not positive.
             IntegrityError: A file of the bundle is not the one that the manifest describes.
         """
         if threads is not None and threads < 1:
             raise ConfigError(f"threads: found {threads}, expected at least 1, or None for every core")
+        if streams < 1:
+            raise ConfigError(f"streams: found {streams}, expected at least 1")
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
-        options = RunnerOptions(threads=threads, allow_spinning=allow_spinning, verify=verify, warmup=warmup)
+        options = RunnerOptions(
+            threads=threads, allow_spinning=allow_spinning, verify=verify, warmup=warmup, streams=streams
+        )
         choice, runner = open_runner(bundle, select(bundle, backend=backend, variant=variant), options)
         try:
             return cls(bundle, choice, runner)
@@ -145,7 +154,8 @@ class Runtime:
 
         Returns:
             float32 `[B, Q, C_llm]`, B = 1 for a single image; an array of the caller's library and device if
-            the input was made of its arrays, else a NumPy array. It belongs to the caller.
+            the input was made of its arrays, else a NumPy array. It belongs to the caller. One array on a GPU that
+            is as the graph takes it never leaves the GPU if the backend runs there; it is not searched for NaN.
 
         Raises:
             BackendError: The runtime is closed, or the execution failed.
@@ -153,6 +163,9 @@ class Runtime:
             InputError: Nothing was handed, an array does not fit, has values that are not finite, or
                 `batch_size` is out of range.
         """
+        if self._runner.takes_device_arrays and is_on_cuda(images) and self._feeder.fits_on_device(images):
+            tokens = self._runner.run_on_device(images, self._batch_size(batch_size))
+            return to_library(tokens, images)
         reading, size = self._plan(images, batch_size)
         if len(reading) <= size:
             result = self._run(reading, 0, len(reading))
@@ -230,16 +243,21 @@ class Runtime:
 
     def _plan(self, images: Any, batch_size: int | None) -> tuple[Reading, int]:
         """Read the input and decide on the images in one run."""
+        size = self._batch_size(batch_size)
+        return self._feeder.read(images), size
+
+    def _batch_size(self, batch_size: int | None) -> int:
+        """Return the images in one run: what the caller asked for, or the largest batch."""
         largest = self.variant.max_batch
         if batch_size is not None and not 1 <= batch_size <= largest:
             raise InputError(
                 f"batch_size: found {batch_size}, expected 1 to {largest}, the largest that variant "
                 f"{self.variant.name!r} was made for; more images are split by themselves"
             )
-        return self._reader.read(images), batch_size or largest
+        return batch_size or largest
 
     def _run(self, reading: Reading, start: int, stop: int) -> Array:
-        feed = {self.signature.inputs[0].name: self._reader.prepare(reading, start, stop)}
+        feed = {self.signature.inputs[0].name: self._feeder.prepare(reading, start, stop)}
         return self._runner.run(feed)[self._output.name]
 
     def _fill(self, out: Array, reading: Reading, size: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pargo_export.errors import InputError
-from pargo_export.runtime.arrays import to_library, to_numpy
+from pargo_export.runtime.arrays import is_on_cuda, to_library, to_numpy
 
 _DEVICE = (2, 0)  # kDLCUDA
 
@@ -141,3 +141,20 @@ def test_cuda_tensor_comes_back_to_its_device(runtime, photos):
     tokens = runtime.encode(pixels.cuda())
     assert tokens.device == pixels.cuda().device
     assert np.array_equal(tokens.cpu().numpy(), runtime.encode(pixels).numpy())
+
+
+def test_arrays_on_a_gpu_are_told_from_others():
+    """By what they say of themselves: no library is asked, and NumPy arrays are on the host."""
+    assert is_on_cuda(_OnDevice(np.zeros(2)))
+    assert not is_on_cuda(torch.zeros(2))
+    assert not is_on_cuda(np.zeros(2))
+    assert not is_on_cuda("picture.png")
+
+
+def test_results_on_a_gpu_go_to_the_library_of_the_caller():
+    """As a torch tensor to torch, and through DLPack to any other library."""
+    result = torch.ones(2)
+    assert to_library(result, torch.zeros(1)) is result
+    foreign = to_library(result, _Foreign(np.zeros(1)))
+    assert isinstance(foreign, _Foreign)
+    assert np.array_equal(foreign.array, result.numpy())

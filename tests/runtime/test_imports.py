@@ -12,7 +12,17 @@ import pytest
 import pargo_export
 
 PACKAGES = Path(pargo_export.__file__).parent.parent
-HEAVY = ("onnx", "onnx_ir", "onnxscript", "scipy", "skimage", "torch", "transformers")
+HEAVY = (
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "pargo_kernels",
+    "scipy",
+    "skimage",
+    "torch",
+    "transformers",
+    "triton",
+)
 
 BLOCKER = f"""
 import sys

@@ -11,6 +11,9 @@ import pytest
 from PIL import Image
 
 from pargo_export.errors import ImageError, InputError
+from pargo_export.preprocessing import PreprocessSpec, normalize
+from pargo_export.runtime.inputs import InputReader
+from pargo_export.signature import TensorSpec
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +163,54 @@ def test_file_that_does_not_exist_is_named(runtime):
     """A path is reported as it was given."""
     with pytest.raises(ImageError, match=r"no/such\.png: no such file"):
         runtime.encode(Path("no/such.png"))
+
+
+SPEC = PreprocessSpec(height=84, width=84)
+PIXELS = TensorSpec(name="pixel_values", dtype="float32", shape=("batch", 3, 84, 84))
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_pixels_are_kept_for_a_device_that_normalises(picture, as_list):
+    """Pictures and prepared pixels stay uint8 then; they are normalised only together with floats."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 84, 84), np.uint8)
+    images = list(pixels) if as_list else pixels
+    keeping, plain = (InputReader(PIXELS, "float", SPEC, keeps_uint8=keeps) for keeps in (True, False))
+    kept = keeping.prepare(keeping.read(images), 0, 2)
+    assert np.array_equal(kept, pixels)
+    assert kept.dtype == np.uint8
+    normalised = plain.prepare(plain.read(images), 0, 2)
+    assert np.array_equal(normalised, normalize(pixels, SPEC))
+    mixed = keeping.prepare(keeping.read([picture, normalised[0]]), 0, 2)
+    assert mixed.dtype == np.float32
+    assert np.array_equal(mixed[1], normalised[0])
+    fitted = keeping.prepare(keeping.read(picture), 0, 1)
+    assert fitted.dtype == np.uint8
+    assert np.array_equal(normalize(fitted, SPEC)[0], mixed[0])
+
+
+class _OnDevice:
+    def __init__(self, dtype, *shape):
+        self.dtype, self.shape = dtype, shape
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "takes", "keeps_uint8", "fits"),
+    [
+        ("torch.float32", (2, 3, 84, 84), "float", True, True),
+        ("float16", (3, 84, 84), "float", False, True),
+        ("torch.bfloat16", (1, 3, 84, 84), "float", True, True),
+        ("torch.uint8", (1, 3, 84, 84), "float", True, True),
+        ("torch.uint8", (1, 3, 84, 84), "float", False, False),
+        ("torch.uint8", (1, 3, 84, 84), "uint8", False, True),
+        ("torch.float32", (1, 3, 84, 84), "uint8", False, False),
+        ("torch.int64", (1, 3, 84, 84), "float", True, False),
+        ("torch.uint8", (300, 451, 3), "float", True, False),
+        ("torch.float32", (0, 3, 84, 84), "float", True, False),
+        ("torch.float32", (1, 3, 84, 80), "float", True, False),
+        ("torch.float32", (1, 1, 3, 84, 84), "float", True, False),
+    ],
+)
+def test_what_a_graph_takes_from_a_device(dtype, shape, takes, keeps_uint8, fits):
+    """Only what is ready for the graph; everything else is read on the host."""
+    reader = InputReader(PIXELS, takes, SPEC, keeps_uint8=keeps_uint8)
+    assert reader.fits_on_device(_OnDevice(dtype, *shape)) is fits

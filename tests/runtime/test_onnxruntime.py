@@ -11,7 +11,7 @@ import pytest
 
 from pargo_export.errors import BackendError, BundleError, MissingDependencyError
 from pargo_export.runtime import Runtime
-from pargo_export.runtime.backends import OnnxRuntimeRunner, cuda
+from pargo_export.runtime.backends import OnnxRuntimeRunner, cuda_driver
 from pargo_export.runtime.backends import onnxruntime as backend
 from pargo_export.runtime.runner import RunnerOptions
 from pargo_export.signature import Signature
@@ -116,7 +116,7 @@ def test_cuda_without_a_gpu_is_refused(bundle_path, monkeypatch, driver, reason)
         )
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(cuda.ctypes, "CDLL", load)
+    monkeypatch.setattr(cuda_driver.ctypes, "CDLL", load)
     with pytest.raises(BackendError, match=f"onnxruntime-cuda: .*{reason}"):
         Runtime.open(bundle_path, backend="onnxruntime-cuda")
 
@@ -139,7 +139,7 @@ def test_silent_fallback_to_the_cpu_is_refused(graph, signature, monkeypatch):
 
 def test_old_versions_cannot_preload():
     """Before 1.21 there is nothing to call."""
-    assert cuda.preload_cuda_libraries(types.ModuleType("onnxruntime")) == ""
+    assert cuda_driver.preload_cuda_libraries(types.ModuleType("onnxruntime")) == ""
 
 
 def test_automatic_choice_survives_a_package_built_for_cuda(bundle_path, monkeypatch):

@@ -10,11 +10,14 @@ import pytest
 from pargo_export.bundle import Bundle, Evidence, Limits, Quantization
 from pargo_export.errors import BackendError, BundleError, IntegrityError
 from pargo_export.runtime import BACKENDS, Backend, Runner, RunnerOptions, Runtime, select
+from pargo_export.runtime.backends.cuda import CUDA
 from pargo_export.runtime.backends.onnxruntime import ONNXRUNTIME_CPU, ONNXRUNTIME_CUDA
 from pargo_export.runtime.backends.openvino import OPENVINO, OPENVINO_BF16
 from pargo_export.runtime.preferences import PREFERENCES, kind_of
 from pargo_export.runtime.selection import open_runner
 
+KERNELS = dataclasses.replace(CUDA, find_obstacle=lambda: None)
+NO_KERNELS = dataclasses.replace(CUDA, find_obstacle=lambda: "no GPU; use the backend 'onnxruntime'")
 CPU = dataclasses.replace(ONNXRUNTIME_CPU, find_obstacle=lambda: None)
 GPU = dataclasses.replace(ONNXRUNTIME_CUDA, find_obstacle=lambda: None)
 NO_GPU = dataclasses.replace(ONNXRUNTIME_CUDA, find_obstacle=lambda: "no NVIDIA driver is installed")
@@ -30,6 +33,9 @@ FOR_GPUS = {
     "evidence": PASSED,
     "target": "orin",
 }
+
+
+FP8 = FOR_GPUS | {"precision": "fp8", "target": "thor"}
 
 
 @pytest.fixture
@@ -107,6 +113,32 @@ def test_other_quantized_variants_come_after_floats(make_bundle, other):
     assert _best(make_bundle(a=other), [CPU, OV]) == "a on openvino"
 
 
+def test_kernels_of_this_project_come_first_on_a_gpu(make_bundle):
+    """FP8 that was measured, then halves, then INT8, then FP8 of unknown accuracy; after them ONNX Runtime."""
+    halves = {"a16": {"precision": "float16"}, "b16": {"precision": "bfloat16"}}
+    bundle = make_bundle(x8=FOR_GPUS, y8=FP8 | {"evidence": None}, z8=FP8, c32={}, **halves)
+    found = [str(choice) for choice in select(bundle, backends=[CPU, GPU, KERNELS]).candidates]
+    assert found[:6] == [
+        "z8 on cuda",
+        "a16 on cuda",
+        "b16 on cuda",
+        "x8 on cuda",
+        "y8 on cuda",
+        "a16 on onnxruntime-cuda",
+    ]
+    assert _best(bundle, [NO_KERNELS, GPU, CPU]) == "a16 on onnxruntime-cuda"
+    failed = make_bundle(z8=FP8 | {"evidence": FAILED}, **halves)
+    assert _best(failed, [KERNELS, CPU]) == "a16 on cuda"
+
+
+def test_obstacle_of_the_kernels_names_another_backend(make_bundle):
+    """Asked for by name on a machine without a GPU, the message says what to use."""
+    bundle = make_bundle(a={"precision": "float16"})
+    selection = select(bundle, backend="cuda", backends=[NO_KERNELS, CPU])
+    with pytest.raises(BackendError, match="cuda: no GPU; use the backend 'onnxruntime'"):
+        open_runner(bundle, selection, RunnerOptions())
+
+
 def test_failed_int8_for_cpus_is_not_taken(make_bundle):
     """Being fast is no excuse for a failed parity."""
     bundle = make_bundle(a={}, b=INT8_CPU | {"evidence": FAILED})
@@ -126,7 +158,8 @@ def test_backend_that_is_not_automatic_needs_its_name(make_bundle):
 def test_every_combination_has_its_preference(make_bundle):
     """No backend runs a kind of variant that the list of preferences does not rank, and no entry is idle."""
     kinds = [{"precision": name} for backend in BACKENDS for name in backend.precisions]
-    bundle = make_bundle(**{f"v{index}": fields for index, fields in enumerate([*kinds, INT8_CPU])})
+    kinds += [INT8_CPU, FOR_GPUS, FP8, FP8 | {"evidence": None}]
+    bundle = make_bundle(**{f"v{index}": fields for index, fields in enumerate(kinds)})
     runs = {
         (backend.name, kind_of(variant))
         for backend in BACKENDS
@@ -189,7 +222,7 @@ def test_unknown_names_list_the_choices(bundle_path):
     """A wrong backend or variant is answered with the right ones."""
     with pytest.raises(
         BackendError,
-        match="unknown backend 'tpu'; choose one of auto, onnxruntime, onnxruntime-cuda, openvino, openvino-bf16",
+        match="unknown backend 'tpu'; choose one of auto, cuda, onnxruntime, onnxruntime-cuda, openvino, openvino-bf16",
     ):
         Runtime.open(bundle_path, backend="tpu")
     with pytest.raises(BundleError, match="no variant 'fp4'; choose one of fp32, fp32-encoder"):

@@ -25,6 +25,8 @@ class Backend:
             graph says.
         find_obstacle: Returns why this machine cannot use the backend; `None` if it can, as far as can be
             told without a graph.
+        find_variant_obstacle: Returns why it cannot run a variant of a precision that it knows: for what is in
+            it, or on this machine; `None` if it can.
         open: Opens a variant; raises `BackendError` if that fails.
     """
 
@@ -36,10 +38,11 @@ class Backend:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     automatic: bool = True
+    find_variant_obstacle: Callable[[Variant], str | None] = lambda _: None
 
     def find_refusal(self, variant: Variant) -> str | None:
-        """Return why the backend cannot run a variant, whatever the machine; `None` if it can."""
+        """Return why the backend cannot run a variant; `None` if it can."""
         if variant.precision in self.precisions:
-            return None
+            return self.find_variant_obstacle(variant)
         reason = self.unsupported.get(variant.precision, "this version does not know that precision")
         return f"{variant.precision} graphs do not run there: {reason}"

@@ -1,43 +1,92 @@
-"""Find out whether CUDA can be used, without printing and without loading a graph."""
+"""CUDA graphs of library GEMMs and the fused kernels of `pargo_kernels`, on an NVIDIA GPU."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import io
-from types import ModuleType
+import importlib
+import importlib.util
 
-__all__ = ["find_driver_obstacle", "preload_cuda_libraries"]
+from pargo_export.bundle import Bundle, Variant
+from pargo_export.runtime.backends.backend import Backend
+from pargo_export.runtime.backends.cuda_driver import find_compute_capability, find_driver_obstacle
+from pargo_export.runtime.backends.graph_files import check_graph
+from pargo_export.runtime.cuda.support import find_variant_refusal
+from pargo_export.runtime.runner import Runner, RunnerOptions
 
-_DRIVER = "libcuda.so.1"
+__all__ = ["CUDA"]
+
+_INSTALL = "pip install 'pargo-export[cuda]'"
+_ON_THE_CPU = "on a CPU use the backend 'onnxruntime' or 'openvino'"
+_PACKAGES = ("torch", "triton", "onnx_ir")
+_LOWEST = (8, 0)  # of the kernels: Ampere
+_LOWEST_FP8 = (8, 9)
 
 
-def find_driver_obstacle() -> str | None:
-    """Return why no CUDA GPU can be used by this process; `None` if there is one."""
-    try:
-        driver = ctypes.CDLL(_DRIVER)
-    except OSError as error:
-        return f"no NVIDIA driver is installed ({error})"
-    count = ctypes.c_int(0)
-    if status := driver.cuInit(0):
-        return f"the NVIDIA driver finds no usable GPU (cuInit returned {status}); check nvidia-smi"
-    if status := driver.cuDeviceGetCount(ctypes.byref(count)):
-        return f"the NVIDIA driver cannot count GPUs (cuDeviceGetCount returned {status}); check nvidia-smi"
-    if not count.value:
-        return "the NVIDIA driver sees no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES"
+def _open(bundle: Bundle, variant: Variant, options: RunnerOptions) -> Runner:
+    from pargo_export.runtime.cuda.runner import CudaRunner
+
+    path = check_graph(bundle, variant, verify=options.verify)
+    return CudaRunner(path, bundle.manifest, variant, options)
+
+
+def _find_obstacle() -> str | None:
+    if obstacle := find_driver_obstacle():
+        return f"{obstacle}; {_ON_THE_CPU}"
+    capability = find_compute_capability()
+    if capability is not None and capability < _LOWEST:
+        return (
+            f"the GPU has compute capability {_dotted(capability)}, the kernels need {_dotted(_LOWEST)}; use the "
+            "backend 'onnxruntime-cuda'"
+        )
+    missing = [name for name in _PACKAGES if not _is_installed(name)]
+    if missing:
+        return f"{', '.join(missing)} not installed: {_INSTALL}"
+    torch = importlib.import_module("torch")  # a second, but only where there is a GPU for it
+    if torch.version.cuda is None:
+        return (
+            f"the installed torch {torch.__version__} is built without CUDA: install one that is "
+            "(https://pytorch.org/get-started/locally)"
+        )
+    if not torch.cuda.is_available():
+        return (
+            f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use the GPU; check that the driver "
+            f"is new enough (nvidia-smi); {_ON_THE_CPU}"
+        )
     return None
 
 
-def preload_cuda_libraries(onnxruntime: ModuleType) -> str:
-    """Load CUDA and cuDNN from `nvidia-*` packages, where ONNX Runtime would not look by itself.
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:  # an import hook refuses it
+        return False
 
-    Returns:
-        What ONNX Runtime could not load, or an empty string.
-    """
-    if not hasattr(onnxruntime, "preload_dlls"):  # before 1.21
-        return ""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):  # it prints, and standard output belongs to results
-        onnxruntime.preload_dlls()
-    failures = [line for line in said.getvalue().splitlines() if line.startswith("Failed to load")]
-    return "; ".join(failures)
+
+def _find_variant_obstacle(variant: Variant) -> str | None:
+    capability = find_compute_capability() if variant.precision == "fp8" else None
+    if capability is not None and capability < _LOWEST_FP8:
+        return (
+            f"FP8 products need compute capability {_dotted(_LOWEST_FP8)} (Ada, Hopper, Blackwell), this GPU has "
+            f"{_dotted(capability)}; use a float16 or int8 variant"
+        )
+    return find_variant_refusal(variant)
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"
+
+
+CUDA = Backend(
+    name="cuda",
+    device="CUDA GPU",
+    precisions=("float16", "bfloat16", "fp8", "int8"),
+    unsupported={
+        "float32": "tensor cores multiply halves; export with --precision fp16, or use the backend 'onnxruntime-cuda' "
+        "or a CPU",
+        "int8_weight_only": "it has no product of 8-bit weights with float activations; use a float16 or int8 variant",
+        "nvfp4": "it has no NVFP4 matrix product",
+    },
+    targets=("cuda", "rtx", "thor", "orin"),
+    find_obstacle=_find_obstacle,
+    find_variant_obstacle=_find_variant_obstacle,
+    open=_open,
+)

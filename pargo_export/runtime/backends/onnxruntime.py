@@ -12,7 +12,7 @@ from pargo_export.bundle import Bundle, Variant
 from pargo_export.errors import BackendError, BundleError
 from pargo_export.optional import require
 from pargo_export.runtime.backends.backend import Backend
-from pargo_export.runtime.backends.cuda import find_driver_obstacle, preload_cuda_libraries
+from pargo_export.runtime.backends.cuda_driver import find_driver_obstacle, preload_cuda_libraries
 from pargo_export.runtime.backends.graph_files import check_graph
 from pargo_export.runtime.backends.messages import last_line
 from pargo_export.runtime.cores import count_usable_cores

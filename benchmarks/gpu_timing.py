@@ -1,0 +1,96 @@
+"""Capture a computation into a CUDA graph, and time several of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Captured", "capture", "eager", "relative_error", "time_interleaved"]
+
+_WARMUP = 20
+_ROUNDS = 5  # every candidate is timed in each: a drift of the clocks meets all of them
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Something that runs again and again on the same buffers.
+
+    Attributes:
+        replay: Runs it.
+        output: What it writes.
+    """
+
+    replay: Callable[[], Any]
+    output: Tensor
+
+
+def capture(function: Callable[[Tensor], Tensor], example: Tensor) -> Captured:
+    """Warm up on a side stream and capture one call into a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), torch.no_grad():
+        for _ in range(3):
+            function(example)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(graph, stream=stream):
+        output = function(example)
+    graph.replay()
+    torch.cuda.synchronize()
+    return Captured(graph.replay, output)
+
+
+def eager(function: Callable[[Tensor], Tensor], example: Tensor) -> Captured:
+    """Run it call by call, as PyTorch does by default."""
+
+    def replay() -> None:
+        with torch.no_grad():
+            function(example)
+
+    with torch.no_grad():
+        output = function(example)
+    torch.cuda.synchronize()
+    return Captured(replay, output)
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Return the norm of the difference over that of what is expected."""
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
+
+
+def time_interleaved(candidates: Mapping[str, Captured], iterations: int) -> dict[str, dict[str, float]]:
+    """Time candidates by CUDA events around each call, in rounds: median, 10th and 99th percentile, milliseconds."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(_ROUNDS):
+        for name, candidate in candidates.items():
+            for _ in range(_WARMUP):
+                candidate.replay()
+            times[name] += _time(candidate, -(-iterations // _ROUNDS))
+    return {name: _summarize(values) for name, values in times.items()}
+
+
+def _time(candidate: Captured, iterations: int) -> list[float]:
+    events = [
+        (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+        for _ in range(iterations)
+    ]
+    for start, stop in events:
+        start.record()
+        candidate.replay()
+        stop.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(stop) for start, stop in events]
+
+
+def _summarize(values: Sequence[float]) -> dict[str, float]:
+    low, median, high = np.percentile(values, [10, 50, 99])
+    return {
+        "median_ms": round(float(median), 4),
+        "p10_ms": round(float(low), 4),
+        "p99_ms": round(float(high), 4),
+    }

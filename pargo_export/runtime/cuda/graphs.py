@@ -1,0 +1,156 @@
+"""One CUDA graph a batch size, replayed on static buffers.
+
+A call is padded to the next size that was captured: 1, 2, 4, ... and the largest. What lies in the padding does not
+matter, images do not see each other. Each slot has a stream, buffers and graphs of its own, so that several callers
+can run at once; within a slot the graphs share one memory pool, because they never run at the same time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import queue
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pargo_export.errors import BackendError
+from pargo_export.runtime.cuda.host_memory import HostResults
+from pargo_export.runtime.cuda.program import Program
+from pargo_export.runtime.runner import Array
+
+__all__ = ["Slot", "SlotPool", "as_backend_error", "batch_sizes", "padded_size"]
+
+_NUM_WARMUP = 2  # the first run compiles kernels, the second finds every library set up
+
+
+def batch_sizes(max_batch: int) -> tuple[int, ...]:
+    """Return the batch sizes to capture: powers of two below `max_batch`, and itself."""
+    powers = [1 << exponent for exponent in range(max_batch.bit_length()) if 1 << exponent < max_batch]
+    return (*powers, max_batch)
+
+
+def padded_size(sizes: tuple[int, ...], batch: int) -> int:
+    """Return the smallest of the sorted `sizes` that holds `batch` images."""
+    return sizes[bisect.bisect_left(sizes, batch)]
+
+
+class Slot:
+    """A stream with static buffers and a graph for every kind of input and batch size.
+
+    Args:
+        program: What is captured.
+        input_shape: Axes of one input, without the batch.
+        output_shape: Axes of one output.
+        dtypes: Kinds of input, for example float32 and uint8 pixels.
+        sizes: Batch sizes, ascending.
+        device: The GPU.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+        dtypes: tuple[torch.dtype, ...],
+        sizes: tuple[int, ...],
+        device: torch.device,
+    ) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self._sizes = sizes
+        self._program = program  # the graphs read its weights by address: they must outlive it
+        self._inputs = {
+            dtype: torch.zeros((sizes[-1], *input_shape), dtype=dtype, device=device) for dtype in dtypes
+        }
+        self._staging = {
+            dtype: torch.zeros((sizes[-1], *input_shape), dtype=dtype, pin_memory=True) for dtype in dtypes
+        }
+        self._output = torch.zeros((sizes[-1], *output_shape), dtype=torch.float32, device=device)
+        self._graphs = self._capture()
+
+    def _capture(self) -> Mapping[tuple[torch.dtype, int], torch.cuda.CUDAGraph]:
+        program = self._program
+        pool = torch.cuda.graph_pool_handle()
+        graphs = {}
+        self.stream.wait_stream(torch.cuda.current_stream(self._output.device))
+        for dtype, values in self._inputs.items():
+            for size in reversed(self._sizes):  # the largest first: it makes the pool, the others fit into it
+                with torch.cuda.stream(self.stream):
+                    for _ in range(_NUM_WARMUP):
+                        self._output[:size].copy_(program(values[:size]))
+                self.stream.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                # Other threads may use the GPU meanwhile: only this one must not.
+                with torch.cuda.graph(
+                    graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"
+                ):
+                    self._output[:size].copy_(program(values[:size]))
+                graphs[dtype, size] = graph
+        self.stream.synchronize()
+        return graphs
+
+    def run_host(self, values: Array, results: HostResults) -> Array:
+        """Compute an array on the host and wait for the result, which belongs to the caller."""
+        batch = len(values)
+        dtype = torch.uint8 if values.dtype == np.uint8 else torch.float32
+        staging = self._staging[dtype][:batch]
+        np.copyto(staging.numpy(), values)
+        result, array = results.empty((batch, *self._output.shape[1:]))
+        with torch.cuda.stream(self.stream):
+            self._inputs[dtype][:batch].copy_(staging, non_blocking=True)
+            self._replay(dtype, batch)
+            result.copy_(self._output[:batch], non_blocking=True)
+        self.stream.synchronize()
+        return array
+
+    def run_device(self, values: Tensor, result: Tensor) -> None:
+        """Compute a tensor on the device into another one; both are in order with the caller's stream."""
+        batch = len(values)
+        dtype = torch.uint8 if values.dtype == torch.uint8 else torch.float32
+        caller = torch.cuda.current_stream(values.device)
+        self.stream.wait_stream(caller)
+        with torch.cuda.stream(self.stream):
+            self._inputs[dtype][:batch].copy_(values, non_blocking=True)
+            self._replay(dtype, batch)
+            result.copy_(self._output[:batch], non_blocking=True)
+        caller.wait_stream(self.stream)
+
+    def _replay(self, dtype: torch.dtype, batch: int) -> None:
+        self._graphs[dtype, padded_size(self._sizes, batch)].replay()
+
+
+class SlotPool:
+    """Slots, and who may use them; callers wait for a free one.
+
+    Args:
+        slots: The slots.
+    """
+
+    def __init__(self, slots: list[Any]) -> None:
+        self._free: queue.LifoQueue[Any] = queue.LifoQueue()  # the last used one is the warmest
+        for slot in slots:
+            self._free.put(slot)
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[Any]:
+        """Yield a free slot; waits for one."""
+        slot = self._free.get()
+        try:
+            yield slot
+        finally:
+            self._free.put(slot)
+
+    def clear(self) -> None:
+        """Forget the slots; none may be in use."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._free.get_nowait()
+
+
+def as_backend_error(error: Exception, doing: str) -> BackendError:
+    """Return what a failure of CUDA means: its first line, and what to do."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return BackendError(f"CUDA failed while {doing}: {first}; open the bundle again, or use another backend")
