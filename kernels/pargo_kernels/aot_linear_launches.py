@@ -13,7 +13,6 @@ from pargo_kernels.aot_compile import Call
 from pargo_kernels.aot_model import EPS, QUERIES, QUERY_FFN, QUERY_WIDTH, Site, meta
 from pargo_kernels.aot_targets import Chip
 from pargo_kernels.reference_linear import Activation, FoldedLinear, NormalisedResidual, RowStatistics
-from pargo_kernels.triton_common import KernelCall
 
 __all__ = ["linear_sites"]
 
