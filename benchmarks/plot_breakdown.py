@@ -26,8 +26,11 @@ def main() -> None:
     parser.add_argument("result", type=Path)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--floor", type=Path, help="result to take the floor from; by default the same")
     arguments = parser.parse_args()
     result = json.loads(arguments.result.read_text("utf-8"))
+    if arguments.floor:
+        result["floors"] = json.loads(arguments.floor.read_text("utf-8"))["floors"]
 
     mpl.rcParams.update({"svg.hashsalt": "pargo-export", "text.color": _TEXT, "axes.edgecolor": _TEXT})
     mpl.rcParams.update(

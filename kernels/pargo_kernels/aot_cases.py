@@ -10,6 +10,7 @@ from typing import Any
 from pargo_kernels.aot_compile import Call
 from pargo_kernels.aot_launches import launch_sites
 from pargo_kernels.aot_targets import DTYPES, Chip
+from pargo_kernels.triton_common import KernelCall
 from pargo_kernels.triton_dependent import dependent_options
 
 __all__ = ["BATCHES", "Case", "all_cases"]
@@ -51,7 +52,8 @@ def _launch_on(launch: Callable[[Chip], Call], chip: Chip) -> Call:
     call = launch(chip)
     if "DEPENDENT" not in call.options:
         return call
-    return call._replace(options={**call.options, **dependent_options(divmod(chip.arch, 10))})
+    options = {**call.options, **dependent_options(divmod(chip.arch, 10))}
+    return KernelCall(call.grid, call.arguments, options)
 
 
 def all_cases(dtypes: tuple[str, ...] = tuple(DTYPES), batches: tuple[int, ...] = BATCHES) -> list[Case]:

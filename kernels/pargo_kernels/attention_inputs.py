@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +13,6 @@ __all__ = [
     "MAX_HEAD_DIM",
     "Launch",
     "cdiv",
-    "device_guard",
     "explain_attention_inputs",
     "most_rows",
     "next_power_of_2",
@@ -150,19 +148,3 @@ def most_rows(head_dim: int, dtype: torch.dtype) -> int:
 def query_batch_stride(query: Tensor, batch: int) -> int:
     """Elements between the queries of two images: 0 if one query serves them all."""
     return 0 if query.shape[0] == 1 and batch > 1 else query.stride(0)
-
-
-def device_guard(tensor: Tensor, *, interpreted: bool) -> AbstractContextManager[object]:
-    """Make the tensor's GPU the current one, which Triton launches on.
-
-    Raises:
-        ValueError: The tensor is not on a CUDA GPU and the kernels are not interpreted.
-    """
-    if tensor.is_cuda:
-        return torch.cuda.device(tensor.device)
-    if interpreted:
-        return nullcontext()
-    raise ValueError(
-        f"query is on the device {tensor.device}, expected a CUDA GPU; move it there, use the reference, "
-        "or set TRITON_INTERPRET=1 before the kernels are imported"
-    )

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.runtime.jit import JITFunction
 
 __all__ = [
-    "INTERPRETED",
     "LOG2_E",
     "LOWEST",
     "attend_block",
@@ -123,7 +121,3 @@ def attend_block(
 def normalise(accumulator: tl.tensor, row_sum: tl.tensor) -> tl.tensor:
     """Divide by the sum of the weights; rows past the end may have seen no key and stay zero."""
     return accumulator / tl.where(row_sum == 0.0, 1.0, row_sum)[:, None]
-
-
-# Decided when the kernels are defined, not when they are called.
-INTERPRETED = not isinstance(attend_block, JITFunction)

@@ -13,16 +13,16 @@ from torch import Tensor
 from pargo_kernels.attention_inputs import (
     Launch,
     cdiv,
-    device_guard,
     explain_attention_inputs,
     most_rows,
     next_power_of_2,
     padded_head_dim,
     query_batch_stride,
 )
-from pargo_kernels.triton_attend import INTERPRETED, LOG2_E
+from pargo_kernels.triton_attend import LOG2_E
 from pargo_kernels.triton_block_diagonal_kernel import block_diagonal_kernel
 from pargo_kernels.triton_dependent import dependent_launch
+from pargo_kernels.triton_device import INTERPRETED, device_guard
 
 __all__ = [
     "Tiles",
@@ -197,7 +197,7 @@ def block_diagonal_attention(
         query, key, value, **sizes, scale=scale, partial_window=partial_window
     ):
         raise ValueError(f"block_diagonal_attention: {reason}")
-    with device_guard(query, interpreted=INTERPRETED):
+    with device_guard(query):
         output = torch.empty((key.shape[0], *query.shape[1:]), dtype=query.dtype, device=query.device)
         if output.numel():
             grid, arguments, options = launch_arguments(

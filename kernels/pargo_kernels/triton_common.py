@@ -12,9 +12,9 @@ import triton.language as tl
 from torch import Tensor
 
 from pargo_kernels.fusion_arguments import Quantize
+from pargo_kernels.triton_device import INTERPRETED
 
 __all__ = [
-    "INTERPRETED",
     "KernelCall",
     "Launch",
     "apply_pending",
@@ -29,9 +29,6 @@ __all__ = [
     "triton_dtype",
     "write_rounded",
 ]
-
-INTERPRETED: bool = triton.knobs.runtime.interpret
-"""Whether the kernels run in Triton's interpreter, on CPU tensors (TRITON_INTERPRET=1)."""
 
 _INTERPRETED = tl.constexpr(INTERPRETED)
 

@@ -23,6 +23,7 @@ from pargo_kernels.triton_common import (
     write_rounded,
 )
 from pargo_kernels.triton_dependent import dependent_launch, release_dependents, wait_for_previous
+from pargo_kernels.triton_device import device_guard
 
 __all__ = [
     "bias_gelu",
@@ -207,5 +208,6 @@ def _run(
         dtype=dtype,
         launch=launch,
     )
-    elementwise_kernel[grid](*arguments, **options)
+    with device_guard(x):
+        elementwise_kernel[grid](*arguments, **options)
     return out

@@ -22,6 +22,7 @@ from pargo_kernels.triton_common import (
     write_rounded,
 )
 from pargo_kernels.triton_dependent import dependent_launch, release_dependents, wait_for_previous
+from pargo_kernels.triton_device import device_guard
 
 __all__ = [
     "choose_launch",
@@ -225,5 +226,6 @@ def residual_layer_norm(
         dtype=dtype,
         launch=launch,
     )
-    residual_layer_norm_kernel[grid](*arguments, **options)
+    with device_guard(x):
+        residual_layer_norm_kernel[grid](*arguments, **options)
     return total, out

@@ -12,7 +12,6 @@ from torch import Tensor
 from pargo_kernels.attention_inputs import (
     Launch,
     cdiv,
-    device_guard,
     explain_attention_inputs,
     padded_head_dim,
     query_batch_stride,
@@ -25,8 +24,9 @@ from pargo_kernels.partial_global_plan import (
     make_workspace,
     workspace_sizes,
 )
-from pargo_kernels.triton_attend import INTERPRETED, LOG2_E
+from pargo_kernels.triton_attend import LOG2_E
 from pargo_kernels.triton_dependent import dependent_launch
+from pargo_kernels.triton_device import INTERPRETED, device_guard
 from pargo_kernels.triton_partial_global_kernel import partial_global_kernel
 
 __all__ = [
@@ -197,7 +197,7 @@ def partial_global_attention(
     sizes = {"num_heads": num_heads, "num_partial": num_partial, "num_global": num_global}
     if reason := explain_partial_global_attention(query, key, value, **sizes, scale=scale):
         raise ValueError(f"partial_global_attention: {reason}")
-    with device_guard(query, interpreted=INTERPRETED):
+    with device_guard(query):
         output = torch.empty((key.shape[0], *query.shape[1:]), dtype=query.dtype, device=query.device)
         if output.numel():
             grid, arguments, options = launch_arguments(

@@ -14,6 +14,7 @@ from torch import Tensor
 from pargo_kernels.fusion_arguments import check_patchify
 from pargo_kernels.triton_common import KernelCall, explain_tensors
 from pargo_kernels.triton_dependent import dependent_launch, release_dependents, wait_for_previous
+from pargo_kernels.triton_device import device_guard
 
 __all__ = ["explain_patchify", "launch_patchify", "patchify", "patchify_kernel"]
 
@@ -156,5 +157,6 @@ def patchify(
     grid, arguments, options = launch_patchify(
         pixels, out, image_size=image_size, patch_size=patch_size, **scaling
     )
-    patchify_kernel[grid](*arguments, **options)
+    with device_guard(pixels):
+        patchify_kernel[grid](*arguments, **options)
     return out

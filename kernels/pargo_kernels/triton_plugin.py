@@ -18,7 +18,7 @@ from triton.compiler import ASTSource
 
 from pargo_kernels import triton_block_diagonal, triton_partial_global
 from pargo_kernels.cubin_launcher import CompiledKernel
-from pargo_kernels.triton_attend import INTERPRETED
+from pargo_kernels.triton_device import INTERPRETED
 from pargo_kernels.trt_launch import AttentionLaunch, AttentionNode, AttentionShape
 
 __all__ = ["compile_attention", "require_compiler"]

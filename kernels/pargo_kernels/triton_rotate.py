@@ -14,6 +14,7 @@ from torch import Tensor
 from pargo_kernels.fusion_arguments import check_pending, check_rotate_heads, float_dtype
 from pargo_kernels.triton_common import KernelCall, Launch, apply_pending, explain_tensors
 from pargo_kernels.triton_dependent import dependent_launch, release_dependents, wait_for_previous
+from pargo_kernels.triton_device import device_guard
 
 __all__ = [
     "choose_launch",
@@ -189,5 +190,6 @@ def rotate_heads(
     grid, arguments, options = launch_rotate_heads(
         qkv, cos, signed_sin, out, num_heads=num_heads, x_scale=x_scale, x_bias=x_bias, launch=launch
     )
-    rotate_heads_kernel[grid](*arguments, **options)
+    with device_guard(qkv):
+        rotate_heads_kernel[grid](*arguments, **options)
     return out

@@ -26,6 +26,7 @@ from pargo_kernels.triton_common import (
     write_rounded,
 )
 from pargo_kernels.triton_dependent import dependent_launch, release_dependents, wait_for_previous
+from pargo_kernels.triton_device import device_guard
 
 __all__ = [
     "choose_blocks",
@@ -272,5 +273,6 @@ def swiglu_layer_norm(
         dtype=dtype,
         launch=launch,
     )
-    swiglu_layer_norm_kernel[grid](*arguments, **options)
+    with device_guard(gate_up):
+        swiglu_layer_norm_kernel[grid](*arguments, **options)
     return out

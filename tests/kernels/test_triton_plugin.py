@@ -67,7 +67,7 @@ def test_carried_kernel_is_accepted_by_the_assembler(compiled: list[dict[str, An
 
 def test_interpreter_is_refused() -> None:
     """Where Triton interprets kernels nothing is compiled, and the error says what to unset."""
-    from pargo_kernels.triton_attend import INTERPRETED
+    from pargo_kernels.triton_device import INTERPRETED
     from pargo_kernels.triton_plugin import compile_attention
 
     if not INTERPRETED:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pargo_export.runtime.cuda.graphs import SlotPool, as_backend_error, batch_sizes, padded_size
+from pargo_export.runtime.cuda.graphs import SlotPool, StreamPool, as_backend_error, batch_sizes, padded_size
 from pargo_export.runtime.cuda.host_memory import HostResults
 
 
@@ -35,9 +36,20 @@ def test_batches_are_padded_to_the_next_size():
     assert [padded_size(sizes, batch) for batch in range(1, 13)] == [1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]
 
 
+class FakeSlot:
+    """Knows whether it was closed."""
+
+    closed = False
+
+    def close(self):
+        """Remember it."""
+        self.closed = True
+
+
 def test_callers_never_share_a_slot():
     """More callers than slots wait for a free one, and each slot comes back, also after an error."""
-    pool, in_use, most, lock = SlotPool(["a", "b"]), set(), [], threading.Lock()
+    slots = [FakeSlot(), FakeSlot()]
+    pool, in_use, most, lock = SlotPool(slots), set(), [], threading.Lock()
 
     def call(index):
         with pool.borrow() as slot:
@@ -57,6 +69,18 @@ def test_callers_never_share_a_slot():
     assert max(most) == 2
     pool.clear()
     assert pool._free.empty()
+    assert all(slot.closed for slot in slots)
+
+
+def test_streams_of_closed_slots_are_used_again():
+    """The last one that came back is handed out first, by device."""
+    pool = StreamPool()
+    first, second, other = (SimpleNamespace(device=device) for device in ("cuda:0", "cuda:0", "cuda:1"))
+    for stream in (first, second, other):
+        pool.give_back(stream)
+    assert pool.take("cuda:0") is second
+    assert pool.take("cuda:1") is other
+    assert pool.take("cuda:0") is first
 
 
 def test_results_share_memory_with_what_the_gpu_writes():

@@ -254,7 +254,7 @@ def test_cold_process_compiles_before_the_first_call(cuda_bundle, tmp_path):
     """With an empty kernel cache the first picture takes hardly longer than later ones; the cache is where it was asked for."""
     root = Path(pargo_export.__file__).parent.parent
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(root), str(root / "kernels")]),
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "kernels"), os.environ.get("PYTHONPATH", "")]),
         "TRITON_CACHE_DIR": str(tmp_path / "cache"),
     }
     environment.pop("TRITON_INTERPRET", None)
