@@ -14,76 +14,17 @@ import argparse
 import json
 import platform
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from gpu_models import build_module
+from gpu_timing import capture, relative_error, time_interleaved
 
 from pargo_export import __version__, load_checkpoint
-from pargo_export.model.frontend import VisualFrontEnd
-from pargo_export.model.tower import TowerCore
-from pargo_export.rewrite.apply import deploy_module
 from pargo_export.rewrite.attention_forms import AttentionForm
 from pargo_export.rewrite.registry import REWRITES
-from pargo_export.rewrite.rewrite import tower_blocks
 
 Config = tuple[str, tuple[str, ...], AttentionForm]
 MAX_RELATIVE_ERROR = 1e-2  # FP16 against float32
-
-
-class FlashCore(nn.Module):
-    """PyTorch's fused attention in place of the written-out one."""
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """`[B, H, N, D]` each -> `[B, H, N, D]`."""
-        return functional.scaled_dot_product_attention(query, key, value, scale=self.scale)
-
-
-def build(model: VisualFrontEnd, names: tuple[str, ...], form: AttentionForm) -> VisualFrontEnd:
-    """Return the FP16 deploy module with fused tower attention."""
-    rewrites = [rewrite for name, rewrite in REWRITES.items() if name in names]
-    deploy, _ = deploy_module(model, rewrites, form, torch.float16)
-    for block in tower_blocks(deploy):
-        if isinstance(block.attention.core, TowerCore):
-            block.attention.core = FlashCore(block.attention.core.scale)
-    return deploy
-
-
-def capture(function: Any, example: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """Warm up on a side stream, capture one call, return the graph and its output."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream), torch.no_grad():
-        for _ in range(3):
-            function(example)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.no_grad(), torch.cuda.graph(graph):
-        output = function(example)
-    return graph, output
-
-
-def time_ms(graph: torch.cuda.CUDAGraph, iterations: int) -> dict[str, float]:
-    """Median and p99 of one replay in milliseconds."""
-    for _ in range(20):
-        graph.replay()
-    events = [
-        (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
-        for _ in range(iterations)
-    ]
-    for start, stop in events:
-        start.record()
-        graph.replay()
-        stop.record()
-    torch.cuda.synchronize()
-    times = np.array([start.elapsed_time(stop) for start, stop in events])
-    return {"median_ms": float(np.median(times)), "p99_ms": float(np.percentile(times, 99))}
 
 
 def configurations(*, ablation: bool) -> list[Config]:
@@ -127,22 +68,21 @@ def main() -> None:
     for name, names, form in configurations(ablation=arguments.ablation):
         if arguments.only and name not in arguments.only:
             continue
-        deploy = build(model, names, form)
+        deploy = build_module(model, names, form)
         function = torch.compile(deploy) if arguments.compile else deploy
         for size, image in images.items():
-            graph, output = capture(function, image.half())
-            graph.replay()
-            torch.cuda.synchronize()
-            error = float((output.float() - expected[size]).norm() / expected[size].norm())
+            captured = capture(function, image.half())
+            error = relative_error(captured.output, expected[size])
             if not error < MAX_RELATIVE_ERROR:
                 raise SystemExit(f"{name}, batch {size}: relative error {error}, no time is reported")
             row = {"name": name, "batch": size, "compile": arguments.compile, "relative_error": error}
-            rows.append(row | time_ms(graph, arguments.iterations))
+            times = time_interleaved({name: captured}, arguments.iterations)
+            rows.append(row | times[name])
             print(
                 f"{name:40} batch {size:2} {rows[-1]['median_ms']:8.3f} ms  p99 {rows[-1]['p99_ms']:8.3f}  error {error:.5f}",
                 flush=True,
             )
-            del graph, output
+            del captured
         del deploy, function
         torch.compiler.reset()
         torch.cuda.empty_cache()

@@ -37,6 +37,15 @@ def poisoned(monkeypatch):
     monkeypatch.setattr(triton_linear.torch, "empty", poison)
 
 
+@pytest.fixture(params=[(9, 0), (8, 0)], ids=["descriptors", "pointers"])
+def capability(request, monkeypatch):
+    """Take the kernel's path of a compute capability: tiles by the copy engine, or loads by the warps."""
+    if DEVICE == "cuda" and torch.cuda.get_device_capability() < request.param:
+        pytest.skip("this GPU has no copy engine")
+    monkeypatch.setattr(triton_linear, "capability_of", lambda _: request.param)
+    return request.param
+
+
 class Case:
     """A fused linear with everything in it, and the same step by step in float64."""
 
@@ -104,7 +113,7 @@ def test_reference_equals_the_steps_one_by_one(parts, dtype):
     assert relative_error(found, case.expected(**parts)) < TOLERANCES[f"fused-{str(dtype)[6:]}"].value
 
 
-@pytest.mark.usefixtures("poisoned")
+@pytest.mark.usefixtures("poisoned", "capability")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("parts", PARTS, ids=name_of)
 def test_kernel_equals_the_reference(parts, dtype):
@@ -121,7 +130,30 @@ def test_kernel_equals_the_reference(parts, dtype):
         assert relative_error(part, expected_part) < limit
 
 
-@pytest.mark.usefixtures("poisoned")
+@pytest.mark.usefixtures("poisoned", "capability")
+@pytest.mark.parametrize("depth", [8, 32, 40, 64])
+def test_any_depth(depth):
+    """One step, several, and a last one that is not full: what lies beyond the depth is not multiplied."""
+    case = Case(torch.float16, batch=1, tokens=17, depth=depth, residual_batch=1)
+    linear, keywords = case.arguments(**PARTS[-1])
+    expected, _ = fused_linear(case.x, linear, **keywords)
+    found, _ = triton_linear.fused_linear(case.x, linear, **keywords, tiles=SMALL)
+    assert relative_error(found, expected) < TOLERANCES["fused-float16"].value
+
+
+@pytest.mark.parametrize("chip", [(8, 0), (8, 9), (9, 0), (12, 0)])
+def test_descriptors_from_compute_capability_9_on(chip):
+    """Tensors go to the kernel as they are where there is no copy engine, as descriptors where there is one."""
+    case = Case(torch.float16)
+    call = triton_linear.launch_fused_linear(
+        *(case.x, case.plain, random(2, 19, 56, dtype=torch.float16)), tiles=SMALL, capability=chip
+    )
+    are_tensors = [isinstance(argument, torch.Tensor) for argument in call.arguments[:2]]
+    assert are_tensors == [chip < (9, 0)] * 2
+    assert call.options["DESCRIPTORS"] == (chip >= (9, 0))
+
+
+@pytest.mark.usefixtures("poisoned", "capability")
 @pytest.mark.parametrize("columns", [32, 33, 64, 80])
 @pytest.mark.parametrize("tokens", [1, 16, 17])
 def test_any_number_of_rows_and_columns(tokens, columns):
