@@ -6,15 +6,16 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   := demo-output
 
-.PHONY: demo test lint format docs clean help
+.PHONY: demo test lint format docs kernel-table clean help
 
 help:
-	@echo "make demo    export a sample checkpoint, quantize it, verify it, run it on a photograph (CPU only)"
-	@echo "make test    run the tests"
-	@echo "make lint    ruff and mypy"
-	@echo "make format  apply ruff's formatting and safe fixes"
-	@echo "make docs    regenerate docs/cli.md from the commands' help"
-	@echo "make clean   remove the environment and everything generated"
+	@echo "make demo          export a sample checkpoint, quantize it, verify it, run it on a photograph (CPU only)"
+	@echo "make test          run the tests"
+	@echo "make lint          ruff and mypy"
+	@echo "make format        apply ruff's formatting and safe fixes"
+	@echo "make docs          regenerate docs/cli.md from the commands' help"
+	@echo "make kernel-table  compile every kernel for every chip and regenerate docs/kernels.md (minutes, no GPU)"
+	@echo "make clean         remove the environment and everything generated"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +50,11 @@ format: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m pargo_export.cli.reference > docs/cli.md
+
+# Apart from `docs`, because it takes minutes. Exit status 1, and the old table stays, if a kernel does not fit a chip.
+kernel-table: $(READY)
+	$(BIN)/python -m pargo_kernels.aot --markdown > docs/kernels.md.new || { rm docs/kernels.md.new; exit 1; }
+	mv docs/kernels.md.new docs/kernels.md
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -31,6 +31,7 @@ from pargo_export import load_checkpoint
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.preprocessing import PreprocessSpec
 from pargo_export.runtime.cuda.options import ProgramOptions
+from pargo_kernels import record_fallbacks
 
 MAX_RELATIVE_ERROR = {"float16": 1e-2, "bfloat16": 5e-2, "fp8": 0.15, "int8": 0.15}
 OURS = ("float16", "bfloat16", "fp8", "int8")
@@ -119,8 +120,10 @@ class Study:
         for name, (precision, function, graphed) in functions.items():
             started = time.perf_counter()
             example = x.to(torch.float16)
-            with torch.no_grad():
+            with torch.no_grad(), record_fallbacks() as reasons:
                 captured[name] = (capture if graphed else eager)(function, example)
+            if reasons:
+                raise SystemExit(f"{name}, batch {batch}: {'; '.join(sorted(reasons))}")
             output = captured[name].output
             error = relative_error(output, expected)
             cosine = float(functional.cosine_similarity(output.float(), expected, dim=-1).min())

@@ -21,7 +21,13 @@ from pargo_kernels import reference
 from pargo_kernels.fusion_arguments import Quantize
 from pargo_kernels.partial_global_plan import SplitWorkspace
 from pargo_kernels.reference_linear import Activation, FoldedLinear, NormalisedResidual, RowStatistics
-from pargo_kernels.support import Implementation, UnsupportedError, choose, explain_unsupported
+from pargo_kernels.support import (
+    Implementation,
+    UnsupportedError,
+    choose,
+    explain_unsupported,
+    record_fallbacks,
+)
 
 __all__ = [
     "Implementation",
@@ -33,6 +39,7 @@ __all__ = [
     "fused_linear",
     "partial_global_attention",
     "patchify",
+    "record_fallbacks",
     "residual_layer_norm",
     "rotate_heads",
     "scale_bias",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import importlib
 import importlib.util
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -23,6 +25,7 @@ __all__ = [
     "choose",
     "explain_unsupported",
     "is_interpreted",
+    "record_fallbacks",
 ]
 
 Implementation = Literal["auto", "reference", "triton"]
@@ -41,6 +44,8 @@ _MODULES = {
     "swiglu_layer_norm": ("reference_fusions", "triton_swiglu"),
 }
 OPERATIONS = tuple(_MODULES)
+
+_FALLBACKS: contextvars.ContextVar[set[str] | None] = contextvars.ContextVar("fallbacks", default=None)
 
 _LOWEST_CAPABILITY = (8, 0)
 _LOWEST_FLOAT8_CAPABILITY = (8, 9)
@@ -173,6 +178,22 @@ def choose(
                 f"{operation}: {reason}; implementation='auto' falls back to the reference in plain PyTorch"
             )
         return getattr(_module(triton), operation)
-    if implementation == "auto" and tensors[0].is_cuda and _reason(operation, tensors, arguments) is None:
-        return getattr(_module(triton), operation)
+    if implementation == "auto" and tensors[0].is_cuda:
+        reason = explain_unsupported(operation, *tensors, **arguments)
+        if reason is None:
+            return getattr(_module(triton), operation)
+        recorded = _FALLBACKS.get()
+        if recorded is not None:
+            recorded.add(reason)
     return getattr(_module(plain), operation)
+
+
+@contextlib.contextmanager
+def record_fallbacks() -> Iterator[set[str]]:
+    """Collect why operations on CUDA tensors were computed in plain PyTorch: a benchmark must not fall back unseen."""
+    reasons: set[str] = set()
+    token = _FALLBACKS.set(reasons)
+    try:
+        yield reasons
+    finally:
+        _FALLBACKS.reset(token)

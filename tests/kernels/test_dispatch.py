@@ -125,6 +125,20 @@ def test_the_interpreter_is_used_only_on_request():
 
 
 @pytest.mark.usefixtures("pretend_gpu", "triton_stub")
+def test_fallbacks_are_recorded():
+    """What a benchmark must know: which operation fell back, and why; nothing is recorded outside."""
+    doubles = [tensor.double() for tensor in qkv()]
+    dispatch.partial_global_attention(*doubles, **SIZES)
+    with support.record_fallbacks() as reasons:
+        assert dispatch.partial_global_attention(*qkv(), **SIZES) == "from Triton"
+        assert reasons == set()
+        dispatch.partial_global_attention(*doubles, **SIZES)
+    (reason,) = reasons
+    assert reason.startswith("partial_global_attention: query is torch.float64")
+    assert "the reference in plain PyTorch is used instead" in reason
+
+
+@pytest.mark.usefixtures("pretend_gpu", "triton_stub")
 def test_cuda_tensors_go_to_the_kernel():
     """`auto` uses Triton there, unless the reference is asked for."""
     assert dispatch.partial_global_attention(*qkv(), **SIZES) == "from Triton"

@@ -85,7 +85,7 @@ def test_kernels_are_launched_under_the_guard(name, monkeypatch):
 
     class Kernel:
         def __getitem__(self, grid):
-            return lambda *arguments, **options: events.append("launch")
+            return lambda *_, **__: events.append("launch")
 
     monkeypatch.setattr(module, "device_guard", guard)
     monkeypatch.setattr(module, kernel, Kernel())

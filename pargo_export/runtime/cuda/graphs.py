@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,9 +23,11 @@ from pargo_export.errors import BackendError
 from pargo_export.runtime.cuda.host_memory import HostResults
 from pargo_export.runtime.cuda.program import Program
 from pargo_export.runtime.runner import Array
+from pargo_kernels import record_fallbacks
 
 __all__ = ["STREAMS", "Slot", "SlotPool", "StreamPool", "as_backend_error", "batch_sizes", "padded_size"]
 
+_LOGGER = logging.getLogger("pargo_export.runtime")
 _NUM_WARMUP = 2  # the first run compiles kernels, the second finds every library set up
 
 
@@ -87,10 +90,12 @@ class Slot:
         self.stream.wait_stream(torch.cuda.current_stream(self._output.device))
         for dtype, values in self._inputs.items():
             for size in reversed(self._sizes):  # the largest first: it makes the pool, the others fit into it
-                with torch.cuda.stream(self.stream):
+                with torch.cuda.stream(self.stream), record_fallbacks() as reasons:
                     for _ in range(_NUM_WARMUP):
                         self._output[:size].copy_(program(values[:size]))
                 self.stream.synchronize()
+                for reason in sorted(reasons):
+                    _LOGGER.warning("batch %d: %s", size, reason)
                 graph = torch.cuda.CUDAGraph()
                 # Other threads may use the GPU meanwhile: only this one must not.
                 with torch.cuda.graph(
