@@ -34,6 +34,7 @@ CHAIN = [
     "graph",
     "quantization",
     "runtime",
+    "agreement",
     "inspect",
     "doctor",
     "cli",

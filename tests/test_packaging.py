@@ -69,6 +69,7 @@ def test_the_wheel_names_its_extras_and_script(wheel):
         "ort",
         "ort-gpu",
         "openvino",
+        "cuda",
         "tensorrt",
         "rtx",
         "report",

@@ -55,7 +55,8 @@ class _Precision:
 
     def pending(self, channels: int, dtype: torch.dtype) -> _Pending:
         """Factor and bias that a product leaves to the next fusion."""
-        scale = meta(channels) if self.quantized else None
+        # Raw FP8 products come scaled but for the ratio of the channels, which half precision holds.
+        scale = meta(channels, dtype=torch.float32 if self.product else dtype) if self.quantized else None
         return {"x_scale": scale, "x_bias": meta(channels, dtype=dtype)}
 
     def written(self, *shape: int, dtype: torch.dtype) -> tuple[Tensor, Quantize | None]:
@@ -139,10 +140,10 @@ def _swiglu(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> C
     )
 
 
-def _rotate(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _rotate(precision: _Precision, in_place: bool, batch: int, dtype: torch.dtype, _: Chip) -> Call:
     qkv = precision.raw(batch, TOKENS, 3 * WIDTH, dtype=dtype)
     table = meta(TOKENS, WIDTH // HEADS, dtype=dtype)
-    out = meta(batch, TOKENS, 3 * WIDTH, dtype=dtype)
+    out = qkv if in_place else meta(batch, TOKENS, 3 * WIDTH, dtype=dtype)
     pending = precision.pending(3 * WIDTH, dtype)
     return triton_rotate.launch_rotate_heads(qkv, table, table, out, num_heads=HEADS, **pending)
 
@@ -185,7 +186,9 @@ def _sites(precision: _Precision) -> Iterator[Site]:
     for stream in _STREAMS:
         yield site("residual_layer_norm", stream.variant, norm, _layer_norm, stream)
     yield site("swiglu_layer_norm", "", triton_swiglu.swiglu_layer_norm_kernel, _swiglu)
-    yield site("rotate_heads", "", triton_rotate.rotate_heads_kernel, _rotate)
+    for variant, in_place in (("", False), ("in place", True)):
+        if not (in_place and precision.product):  # an integer product has no room for the float result
+            yield site("rotate_heads", variant, triton_rotate.rotate_heads_kernel, _rotate, in_place)
     elementwise = triton_elementwise.elementwise_kernel
     yield site("bias_gelu", "", elementwise, _bias_gelu)
     if precision.quantized:

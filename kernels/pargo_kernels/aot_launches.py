@@ -14,6 +14,7 @@ from pargo_kernels.aot_fusion_launches import fusion_sites
 from pargo_kernels.aot_linear_launches import linear_sites
 from pargo_kernels.aot_model import IMAGE_TOKENS, QUERIES, QUERY_LAYERS, QUERY_WIDTH, Site, meta
 from pargo_kernels.aot_targets import Chip
+from pargo_kernels.partial_global_plan import choose_num_splits, choose_tiles
 
 __all__ = ["launch_sites"]
 
@@ -30,11 +31,25 @@ class _Attention(TypedDict):
 _ATTENTION: _Attention = {"num_heads": 8, "num_partial": 288, "num_global": 16, "scale": 0.125}
 
 
-def _partial_global(batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _partial_global(shares_keys: bool, batch: int, dtype: torch.dtype, _: Chip) -> Call:
     query = meta(batch, QUERIES, QUERY_WIDTH, dtype=dtype)
     merged = meta(batch, IMAGE_TOKENS, 2 * QUERY_LAYERS * QUERY_WIDTH, dtype=dtype)
     key, value = merged.split(QUERY_WIDTH, dim=-1)[:2]  # one product makes keys and values of all layers
-    return triton_partial_global.launch_arguments(query, key, value, torch.empty_like(query), **_ATTENTION)
+    num_splits = 1
+    if shares_keys:  # as with a workspace
+        programs, num_global = batch * _ATTENTION["num_heads"], _ATTENTION["num_global"]
+        tiles = choose_tiles(
+            programs,
+            num_partial=_ATTENTION["num_partial"],
+            num_global=num_global,
+            num_keys=IMAGE_TOKENS,
+            head_dim=QUERY_WIDTH // _ATTENTION["num_heads"],
+            dtype=dtype,
+        )
+        num_splits = choose_num_splits(programs, num_global=num_global, num_keys=IMAGE_TOKENS, tiles=tiles)
+    return triton_partial_global.launch_arguments(
+        query, key, value, torch.empty_like(query), **_ATTENTION, num_splits=num_splits
+    )
 
 
 def _block_diagonal(batch: int, dtype: torch.dtype, _: Chip) -> Call:
@@ -58,7 +73,9 @@ def _patchify(pixels: torch.dtype, batch: int, dtype: torch.dtype, _: Chip) -> C
 
 def launch_sites() -> Iterator[Site]:
     """Return every place; for each operation the plain float one first and the one with FP8 last."""
-    yield Site("partial_global_attention", "", triton_partial_global.partial_global_kernel, _partial_global)
+    for variant, shares_keys in (("", False), ("shared keys", True)):
+        launch = functools.partial(_partial_global, shares_keys)
+        yield Site("partial_global_attention", variant, triton_partial_global.partial_global_kernel, launch)
     yield Site("block_diagonal_attention", "", triton_block_diagonal.block_diagonal_kernel, _block_diagonal)
     for pixels in (torch.uint8, torch.float32):
         variant = str(pixels).removeprefix("torch.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from pargo_kernels import triton_linear
 from pargo_kernels.aot_compile import Call
-from pargo_kernels.aot_model import EPS, QUERIES, QUERY_FFN, QUERY_WIDTH, Site, meta
+from pargo_kernels.aot_model import EPS, LLM_WIDTH, QUERIES, QUERY_FFN, QUERY_WIDTH, Site, meta
 from pargo_kernels.aot_targets import Chip
 from pargo_kernels.reference_linear import Activation, FoldedLinear, NormalisedResidual, RowStatistics
 
@@ -26,20 +27,25 @@ class _Product:
         depth: Channels of x.
         columns: Channels of the result.
         activation: After the bias.
-        writes: Whether it adds to the hidden state; else it reads it, through a norm.
+        adds_to: The hidden state that it adds to: `constant`, the learned queries, the same for all images and not
+            to be normalised, or `normalised`, of an earlier sum; `None` if it reads the hidden state, through a norm.
     """
 
     variant: str
     depth: int
     columns: int
     activation: Activation = "none"
-    writes: bool = False
+    adds_to: Literal["constant", "normalised"] | None = None
 
 
 _PRODUCTS = (
-    _Product("read", QUERY_WIDTH, 3 * QUERY_WIDTH),
-    _Product("read gelu", QUERY_WIDTH, QUERY_FFN, "gelu"),
-    _Product("write", QUERY_FFN, QUERY_WIDTH, writes=True),
+    _Product("qkv", QUERY_WIDTH, 3 * QUERY_WIDTH),
+    _Product("query", QUERY_WIDTH, QUERY_WIDTH),
+    _Product("up", QUERY_WIDTH, QUERY_FFN, "gelu"),
+    _Product("to LLM", QUERY_WIDTH, LLM_WIDTH),
+    _Product("first output", QUERY_WIDTH, QUERY_WIDTH, adds_to="constant"),
+    _Product("output", QUERY_WIDTH, QUERY_WIDTH, adds_to="normalised"),
+    _Product("down", QUERY_FFN, QUERY_WIDTH, adds_to="normalised"),
 )
 
 
@@ -51,25 +57,27 @@ def _linear(product: _Product, batch: int, dtype: torch.dtype, chip: Chip) -> Ca
         tiles = triton_linear.choose_tiles(rows, width, capability)
         return RowStatistics(meta(2, -(-width // tiles.columns), rows), tiles.columns, width)
 
+    reads = product.adds_to is None
     linear = FoldedLinear(
         meta(columns, product.depth, dtype=dtype),
         meta(columns),
-        None if product.writes else meta(columns),
-        0.0 if product.writes else EPS,
+        meta(columns) if reads else None,
+        EPS if reads else 0.0,
     )
     residual = residual_norm = None
-    if product.writes:
-        residual = meta(batch, QUERIES, columns, dtype=dtype)
+    if not reads:
+        residual = meta(1 if product.adds_to == "constant" else batch, QUERIES, columns, dtype=dtype)
+    if product.adds_to == "normalised":
         residual_norm = NormalisedResidual(statistics(columns), meta(columns), meta(columns), EPS)
     return triton_linear.launch_fused_linear(
         meta(batch, QUERIES, product.depth, dtype=dtype),
         linear,
         meta(batch, QUERIES, columns, dtype=dtype),
-        statistics=None if product.writes else statistics(product.depth),
+        statistics=statistics(product.depth) if reads else None,
         activation=product.activation,
         residual=residual,
         residual_norm=residual_norm,
-        out_statistics=statistics(columns).values if product.writes else None,
+        out_statistics=None if reads else statistics(columns).values,
         tiles=triton_linear.choose_tiles(rows, columns, capability),
         capability=capability,
     )

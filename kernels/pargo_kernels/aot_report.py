@@ -32,7 +32,8 @@ A cell is *registers of a thread / bytes of shared memory of a program*. All of 
 register into local memory, and fits the shared memory that one block may use; otherwise a cell would say so. A dash:
 the chip has no FP8. The variant says what a fusion reads and writes: `fp8` and `int8` take a product with a pending
 factor and write a quantized result where the operation has one; `patches`, `after sum`, `plain` and `projector` are
-places of the norm (`pargo_kernels/aot_cases.py`).
+places of the norm, the variants of `fused_linear` the projector's products; with `shared keys` several programs share
+the keys of a global query (`pargo_kernels/aot_launches.py`, `aot_fusion_launches.py`, `aot_linear_launches.py`).
 
 Rebuild this file (some minutes; needs Triton, no GPU), which also checks every verdict:
 

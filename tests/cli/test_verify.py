@@ -32,3 +32,18 @@ def test_failure(run, bundle_to_edit):
     as_json = run("verify", bundle_to_edit, "--json")
     assert as_json.exit_code == 1
     assert '"passed": false' in as_json.stdout
+
+
+def test_backend(run_json, exported_bundle):
+    """A backend of this machine is checked as well, behind everything else."""
+    result = run_json("verify", exported_bundle, "--variant", "fp32", "--backend", "openvino")
+    assert result["passed"] is True
+    assert result["checks"][-1]["name"] == "fp32: openvino"
+    assert "against fp32 in onnxruntime" in result["checks"][-1]["detail"]
+
+
+def test_backend_that_cannot_run(run, exported_bundle):
+    """Nothing to run is a failure, not silence."""
+    result = run("verify", exported_bundle, "--variant", "external", "--backend", "cuda")
+    assert result.exit_code == 1
+    assert "it can run nothing here" in result.stdout.replace("\n", " ")

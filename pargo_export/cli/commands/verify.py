@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,11 @@ __all__ = ["command"]
 @click.option("--config", help="Configuration of the checkpoint, as for `onnx`.")
 @click.option("--vision-checkpoint", type=FILE, help="EVA-CLIP checkpoint with the tower, as for `onnx`.")
 @click.option("--variant", metavar="NAME", help="Check this graph only; by default all of them.")
+@click.option(
+    "--backend",
+    metavar="NAME",
+    help="Also run the graphs on this backend of this machine, and hold them against float32; `doctor` lists them.",
+)
 @pass_reporter
 def command(
     reporter: Reporter,
@@ -35,8 +40,9 @@ def command(
     config: str | None,
     vision_checkpoint: Path | None,
     variant: str | None,
+    backend: str | None,
 ) -> bool:
-    """Check the files and graphs of BUNDLE, and with --checkpoint what they compute.
+    """Check the files and graphs of BUNDLE, and with --checkpoint or --backend what they compute.
 
     Compares every file with its hash, runs the ONNX checker, compares each graph with the manifest and runs
     it on a photograph. Exit status 1 if a check does not pass.
@@ -51,6 +57,11 @@ def command(
         variant=variant,
         progress=reporter.step,
     )
+    if backend is not None:
+        from pargo_export.agreement import check_backend
+
+        found = check_backend(bundle, backend, variant=variant, progress=reporter.step)
+        report = replace(report, checks=(*report.checks, *found))
     values = {
         "bundle": str(report.bundle),
         "passed": report.passed,

@@ -1,0 +1,125 @@
+"""Check on a device that a backend computes what the bundle was accepted for.
+
+The evidence of a variant is about its graph, run by ONNX Runtime. Another backend may compute it in another way: with
+kernels of its own, or, as `cuda`, from the weights alone. So it is held against the float32 variant of the bundle, or where
+there is none against its own graph in ONNX Runtime, with the limits of the variant's own evidence.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pargo_export.assets import PHOTOGRAPH
+from pargo_export.bundle import Bundle, Variant
+from pargo_export.errors import BackendError
+from pargo_export.graph.check import Check, CheckFailure, perform
+from pargo_export.graph.comparison import PARITY_LIMITS, compare, find_failures
+from pargo_export.preprocessing import preprocess_uint8
+from pargo_export.runtime import Runtime
+from pargo_export.runtime.selection import select
+
+__all__ = ["check_backend"]
+
+_REFERENCE_BACKEND = "onnxruntime"
+_SEED = 20240823  # the day the paper appeared
+
+
+def check_backend(
+    bundle: Bundle | str | os.PathLike[str],
+    backend: str,
+    *,
+    variant: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Check, ...]:
+    """Run variants on a backend of this machine and compare their output with that of the float32 variant.
+
+    A photograph alone, and the largest batch that the variant was made for.
+
+    Args:
+        bundle: The bundle, or its directory.
+        backend: Name of the backend.
+        variant: Check this one only; by default every one that the backend can run.
+        progress: Called with a short text at the start of each variant.
+
+    Returns:
+        A check for each variant; one that fails if the backend can run none.
+
+    Raises:
+        BackendError: There is no such backend.
+        BundleError: There is no bundle, or it has no such variant.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.open(bundle)
+    names = sorted(bundle.manifest.variants) if variant is None else [bundle.variant(variant).name]
+    checks, refusals = [], []
+    for name in names:
+        choice = select(bundle, backend=backend, variant=name)
+        if not choice.candidates:
+            refusals += [reason for reason in choice.refusals if reason not in refusals]
+            continue
+        progress(f"running {name} on {backend}")
+        checks.append(perform(f"{name}: {backend}", functools.partial(_compare, bundle, backend, name)))
+    if not checks:
+        checks.append(Check(backend, ok=False, detail="it can run nothing here: " + "; ".join(refusals)))
+    return tuple(checks)
+
+
+def _compare(bundle: Bundle, backend: str, name: str) -> str:
+    """Run one variant and say how far it is from the reference.
+
+    Raises:
+        CheckFailure: Further than the limits.
+    """
+    variant = bundle.variant(name)
+    reference = _find_reference(bundle, variant)
+    with (
+        Runtime.open(bundle, backend=backend, variant=name) as runtime,
+        Runtime.open(bundle, backend=_REFERENCE_BACKEND, variant=reference.name) as expected,
+    ):
+        if runtime.backend != backend:
+            raise BackendError(f"it ran on {runtime.backend}")
+        output = runtime.signature.outputs[0].name
+        measured = [
+            compare(output, source, expected.encode(images), runtime.encode(images))
+            for source, images in _inputs(bundle, variant).items()
+        ]
+    limits = variant.evidence.limits if variant.evidence else PARITY_LIMITS[variant.float_precision]
+    worst = max(measured, key=lambda item: item.max_abs)
+    ratio = min(item.sqnr_db or 0.0 for item in measured)
+    found = (
+        f"max abs {worst.max_abs:.2g}, worst token {min(item.cosine for item in measured):.6f}, SQNR {ratio:.1f} dB "
+        f"against {reference.name} in {_REFERENCE_BACKEND}"
+    )
+    if find_failures(measured, limits):
+        raise CheckFailure(f"{found}; allowed are {limits.model_dump(exclude_none=True)}")
+    return found
+
+
+def _find_reference(bundle: Bundle, variant: Variant) -> Variant:
+    """Return the float32 variant that computes the same, or the variant itself."""
+    return next(
+        (
+            other
+            for other in bundle.manifest.variants.values()
+            if other.precision == "float32" and other.component == variant.component
+        ),
+        variant,
+    )
+
+
+def _inputs(bundle: Bundle, variant: Variant) -> dict[str, NDArray[Any]]:
+    """Return batches of pictures that need no resizing; for a projector, features."""
+    size = variant.max_batch
+    if variant.component == "projector":
+        shape = tuple(map(int, variant.signature.inputs[0].shape[1:]))
+        noise = np.random.default_rng(_SEED).standard_normal((size, *shape), np.float32)
+        return {"normal noise": noise[:1], f"normal noise, batch {size}": noise}
+    picture = preprocess_uint8([PHOTOGRAPH], bundle.manifest.preprocessing)[0].transpose(1, 2, 0)
+    shifted = np.stack([np.roll(picture, 17 * index, axis=(0, 1)) for index in range(size)])
+    return {"photograph": picture, f"shifted photographs, batch {size}": shifted}
