@@ -82,7 +82,7 @@ def choose_launch(num_rows: int, channels: int, *, wide_result: bool = True) -> 
     """Choose rows and warps of a program: 8 channels a thread; two rows where there are many.
 
     Two rows share the factors and biases that are read, and their loads overlap. One row for 8-bit results,
-    which would be exchanged through shared memory otherwise (see `triton_layer_norm`).
+    which would be exchanged through shared memory otherwise.
     """
     num_warps = max(min(triton.next_power_of_2(channels), MAX_BLOCK) // (32 * 8), 1)
     return Launch(rows_per_program=2 if wide_result and num_rows > MANY_ROWS else 1, num_warps=num_warps)

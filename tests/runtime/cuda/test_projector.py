@@ -60,7 +60,7 @@ def relative_error(found, expected):
 
 @pytest.mark.parametrize("name", ["fp8-float32", "int8-float32"])
 def test_a_widened_projector_is_nearer_to_the_float_program(cuda_bundle, name):
-    """Behind a tower in float: its weights stay rounded to 8 bits, its activations are not."""
+    """Behind a tower in float: weights stay rounded to 8 bits, the activations of the projector are not."""
     bundle = Bundle.open(cuda_bundle)
 
     def program(variant_name, **options):
@@ -78,5 +78,4 @@ def test_a_widened_projector_is_nearer_to_the_float_program(cuda_bundle, name):
     images = golden_case("pargo_w2").images
     expected = program("fp32")(images)
     errors = [relative_error(each(images), expected) for each in (wide, narrow)]
-    print(errors)
-    assert 0 < errors[0] < 0.8 * errors[1], errors
+    assert 0 < errors[0] < 0.9 * errors[1], errors
