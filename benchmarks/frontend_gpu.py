@@ -145,11 +145,21 @@ class Study:
                 f"{component:9} batch {batch:2} {name:42} {times[name]} error {row['relative_error']}",
                 flush=True,
             )
-            if self.arguments.breakdown and row["precision"] in ("float16", "fp8") and captured[name].replay:
-                key = f"{component}, batch {batch}, {name}"
-                if "eager" not in name:
-                    self.breakdowns[key] = break_down(captured[name], times[name]["median_ms"])
-                    print(f"    {self.breakdowns[key]['kinds_ms']}", flush=True)
+            is_profiled = row["precision"] in ("float16", "fp8") and functions[name][2]
+            if self.arguments.breakdown and is_profiled:
+                found = break_down(captured[name], times[name]["median_ms"])
+                self.breakdowns[f"{component}, batch {batch}, {name}"] = found
+                print(f"    {found['kinds_ms']}", flush=True)
+
+    def measure_floor(self, batch: int) -> None:
+        """Time the library's products and attention of one batch size, once."""
+        if str(batch) in self.floors:
+            return
+        floor = self.floors[str(batch)] = measure_floor(self.model.config, batch, 20)
+        print(
+            f"floor, batch {batch}: tower {floor['tower_ms']}, projector {floor['projector_ms']} ms",
+            flush=True,
+        )
 
     def result(self) -> dict[str, Any]:
         """Return everything for the JSON file."""
@@ -200,18 +210,13 @@ def main() -> None:
         functions = study.candidates(component)
         for batch in arguments.batch:
             study.measure(component, batch, functions)
+            if not arguments.no_floor:
+                study.measure_floor(batch)
             if arguments.json:
                 write_json(arguments.json, study.result())
         del functions
         torch.compiler.reset()
         torch.cuda.empty_cache()
-    if not arguments.no_floor:
-        for batch in arguments.batch:
-            study.floors[str(batch)] = floor = measure_floor(study.model.config, batch, 20)
-            print(
-                f"floor, batch {batch}: tower {floor['tower_ms']}, projector {floor['projector_ms']} ms",
-                flush=True,
-            )
     print(
         markdown_table(
             ("component", "batch", "what", "median ms", "p99 ms", "relative error"),
@@ -228,8 +233,6 @@ def main() -> None:
             ],
         )
     )
-    if arguments.json:
-        write_json(arguments.json, study.result())
 
 
 if __name__ == "__main__":
