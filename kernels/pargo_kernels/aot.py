@@ -57,7 +57,7 @@ def compile_all(cases: Sequence[Case], chips: Sequence[Chip], *, jobs: int | Non
 
 
 def first_and_last(cases: Sequence[Case]) -> list[Case]:
-    """Return two cases of every operation at its largest batch: the plain one and the one with FP8, if there is."""
+    """Return the first and the last case of every operation at the largest batch; the last is FP8, if there is one."""
     largest = max(case.batch for case in cases)
     by_operation: dict[str, list[Case]] = {}
     for case in cases:

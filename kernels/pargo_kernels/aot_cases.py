@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pargo_kernels.aot_compile import Call
 from pargo_kernels.aot_launches import launch_sites
 from pargo_kernels.aot_targets import DTYPES, Chip
 from pargo_kernels.triton_common import KernelCall
 from pargo_kernels.triton_dependent import dependent_options
 
-__all__ = ["BATCHES", "Case", "all_cases"]
+__all__ = ["Case", "all_cases"]
 
-BATCHES = (1, 8)
+_BATCHES = (1, 8)
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Case:
     dtype: str
     batch: int
     kernel: Any
-    call: Callable[[Chip], Call]
+    call: Callable[[Chip], KernelCall]
     lowest_arch: int
 
     @property
@@ -47,16 +46,15 @@ class Case:
         return "-".join(part.replace(" ", "_") for part in parts if part)
 
 
-def _launch_on(launch: Callable[[Chip], Call], chip: Chip) -> Call:
+def _launch_on(launch: Callable[[Chip], KernelCall], chip: Chip) -> KernelCall:
     """Return a launch with the options that depend on the chip: "meta" tensors, which it was made of, name none."""
     call = launch(chip)
     if "DEPENDENT" not in call.options:
         return call
-    options = {**call.options, **dependent_options(divmod(chip.arch, 10))}
-    return KernelCall(call.grid, call.arguments, options)
+    return call._replace(options={**call.options, **dependent_options(divmod(chip.arch, 10))})
 
 
-def all_cases(dtypes: tuple[str, ...] = tuple(DTYPES), batches: tuple[int, ...] = BATCHES) -> list[Case]:
+def all_cases(dtypes: tuple[str, ...] = tuple(DTYPES), batches: tuple[int, ...] = _BATCHES) -> list[Case]:
     """Return every launch of the full-size model in these float dtypes and at these batch sizes."""
     return [
         Case(

@@ -15,35 +15,20 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
 from pargo_kernels.aot_targets import Chip
+from pargo_kernels.triton_common import KernelCall
 
-__all__ = ["Binary", "Call", "compile_for", "resource_usage"]
+__all__ = ["Binary", "compile_for"]
 
 _USAGE = re.compile(
     r"Function (?P<name>\S+):\s+REG:(?P<registers>\d+) STACK:(?P<stack>\d+) .*?LOCAL:(?P<local>\d+)"
 )
-
-
-class Call(Protocol):
-    """One launch, `kernel[grid](*arguments, **options)`."""
-
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Programs by axis."""
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """Tensors and numbers in the kernel's order."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Constants by name, and `num_warps` and `num_stages`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +98,7 @@ class _OfflineDriver:
         return GPUTarget("cuda", self.arch, 32)
 
 
-def compile_for(chip: Chip, kernel: Any, call: Call) -> Binary:
+def compile_for(chip: Chip, kernel: Any, call: KernelCall) -> Binary:
     """Compile `kernel[call.grid](*call.arguments, **call.options)` for `chip`; tensors may be on "meta".
 
     Raises:
@@ -130,7 +115,7 @@ def compile_for(chip: Chip, kernel: Any, call: Call) -> Binary:
     scratch = getattr(metadata, "global_scratch_size", 0) or getattr(metadata, "profile_scratch_size", 0)
     if scratch:
         raise RuntimeError(f"{compiled.name} wants {scratch} bytes of scratch memory; rewrite it without")
-    registers, spilled = resource_usage(compiled.asm["cubin"], compiled.name)
+    registers, spilled = _resource_usage(compiled.asm["cubin"], compiled.name)
     source = compiled.src
     names = list(source.signature)
     values = dict(zip(names, call.arguments, strict=False))
@@ -149,7 +134,7 @@ def compile_for(chip: Chip, kernel: Any, call: Call) -> Binary:
             for path, attributes in source.attrs.items()
             if ["tt.divisibility", 16] in attributes
         ),
-        grid=tuple(call.grid),
+        grid=call.grid,
         num_warps=metadata.num_warps,
         shared_bytes=metadata.shared,
         registers=registers,
@@ -157,7 +142,7 @@ def compile_for(chip: Chip, kernel: Any, call: Call) -> Binary:
     )
 
 
-def resource_usage(cubin: bytes, entry: str) -> tuple[int, int]:
+def _resource_usage(cubin: bytes, entry: str) -> tuple[int, int]:
     """Return registers and bytes of stack of one thread, read from the cubin by NVIDIA's `cuobjdump`.
 
     Triton ships that tool. (`CompiledKernel.n_regs` needs a GPU to load the kernel on; `ptxas -v` would
@@ -169,13 +154,9 @@ def resource_usage(cubin: bytes, entry: str) -> tuple[int, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        command = [_cuobjdump(), "--dump-resource-usage", os.fspath(path)]
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", os.fspath(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     for match in _USAGE.finditer(done.stdout):
         if match["name"] == entry:
             return int(match["registers"]), int(match["stack"]) + int(match["local"])
     raise RuntimeError(f"cuobjdump says nothing about {entry}: {done.stderr or done.stdout}".strip())
-
-
-def _cuobjdump() -> str:
-    return str(triton.knobs.nvidia.cuobjdump.path)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from pargo_kernels import triton_elementwise, triton_layer_norm, triton_rotate, triton_swiglu
-from pargo_kernels.aot_compile import Call
 from pargo_kernels.aot_model import (
     EPS,
     HEADS,
@@ -27,6 +26,7 @@ from pargo_kernels.aot_model import (
 )
 from pargo_kernels.aot_targets import Chip
 from pargo_kernels.fusion_arguments import Quantize
+from pargo_kernels.triton_common import KernelCall
 
 __all__ = ["fusion_sites"]
 
@@ -107,7 +107,9 @@ _STREAMS = (
 )
 
 
-def _layer_norm(precision: _Precision, stream: _Stream, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _layer_norm(
+    precision: _Precision, stream: _Stream, batch: int, dtype: torch.dtype, _: Chip
+) -> KernelCall:
     tokens, width = stream.tokens, stream.width
     product = precision if stream.residual else _FLOAT  # a GEMM that adds leaves no int32
     x = product.raw(batch, tokens - stream.lead, width, dtype=dtype)
@@ -126,7 +128,7 @@ def _layer_norm(precision: _Precision, stream: _Stream, batch: int, dtype: torch
     )
 
 
-def _swiglu(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _swiglu(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> KernelCall:
     gate_up = precision.raw(batch, TOKENS, 2 * PADDED_HIDDEN, dtype=dtype)
     weight, bias = meta(PADDED_HIDDEN, dtype=dtype), meta(PADDED_HIDDEN, dtype=dtype)
     out, quantize = precision.written(batch, TOKENS, PADDED_HIDDEN, dtype=dtype)
@@ -140,7 +142,7 @@ def _swiglu(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> C
     )
 
 
-def _rotate(precision: _Precision, in_place: bool, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _rotate(precision: _Precision, in_place: bool, batch: int, dtype: torch.dtype, _: Chip) -> KernelCall:
     qkv = precision.raw(batch, TOKENS, 3 * WIDTH, dtype=dtype)
     table = meta(TOKENS, WIDTH // HEADS, dtype=dtype)
     out = qkv if in_place else meta(batch, TOKENS, 3 * WIDTH, dtype=dtype)
@@ -148,14 +150,14 @@ def _rotate(precision: _Precision, in_place: bool, batch: int, dtype: torch.dtyp
     return triton_rotate.launch_rotate_heads(qkv, table, table, out, num_heads=HEADS, **pending)
 
 
-def _bias_gelu(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _bias_gelu(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> KernelCall:
     x = precision.raw(batch, QUERIES, QUERY_FFN, dtype=dtype)
     out, quantize = precision.written(*x.shape, dtype=dtype)
     pending = precision.pending(QUERY_FFN, dtype)
     return triton_elementwise.launch_elementwise(x, out, gelu=True, **pending, quantize=quantize, dtype=dtype)
 
 
-def _finish(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _finish(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> KernelCall:
     """A product that no fusion follows: factor and bias, to float."""
     x = precision.raw(batch, QUERIES, 3 * QUERY_WIDTH, dtype=dtype)
     out = meta(*x.shape, dtype=dtype)
@@ -163,7 +165,7 @@ def _finish(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> C
     return triton_elementwise.launch_elementwise(x, out, gelu=False, **pending, dtype=dtype)
 
 
-def _quantize(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _quantize(precision: _Precision, batch: int, dtype: torch.dtype, _: Chip) -> KernelCall:
     """A float activation that a quantized product reads."""
     x = meta(batch, QUERIES, QUERY_WIDTH, dtype=dtype)
     out, quantize = precision.written(*x.shape, dtype=dtype)
@@ -177,7 +179,9 @@ def fusion_sites() -> Iterator[Site]:
 
 
 def _sites(precision: _Precision) -> Iterator[Site]:
-    def site(operation: str, variant: str, kernel: Any, launch: Callable[..., Call], *first: Any) -> Site:
+    def site(
+        operation: str, variant: str, kernel: Any, launch: Callable[..., KernelCall], *first: Any
+    ) -> Site:
         name = " ".join(part for part in (variant, precision.variant) if part)
         call = functools.partial(launch, precision, *first)
         return Site(operation, name, kernel, call, precision.lowest_arch)

@@ -9,12 +9,12 @@ from typing import TypedDict
 import torch
 
 from pargo_kernels import triton_block_diagonal, triton_partial_global, triton_patches
-from pargo_kernels.aot_compile import Call
 from pargo_kernels.aot_fusion_launches import fusion_sites
 from pargo_kernels.aot_linear_launches import linear_sites
 from pargo_kernels.aot_model import IMAGE_TOKENS, QUERIES, QUERY_LAYERS, QUERY_WIDTH, Site, meta
 from pargo_kernels.aot_targets import Chip
 from pargo_kernels.partial_global_plan import choose_num_splits, choose_tiles
+from pargo_kernels.triton_common import KernelCall
 
 __all__ = ["launch_sites"]
 
@@ -31,7 +31,7 @@ class _Attention(TypedDict):
 _ATTENTION: _Attention = {"num_heads": 8, "num_partial": 288, "num_global": 16, "scale": 0.125}
 
 
-def _partial_global(shares_keys: bool, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _partial_global(shares_keys: bool, batch: int, dtype: torch.dtype, _: Chip) -> KernelCall:
     query = meta(batch, QUERIES, QUERY_WIDTH, dtype=dtype)
     merged = meta(batch, IMAGE_TOKENS, 2 * QUERY_LAYERS * QUERY_WIDTH, dtype=dtype)
     key, value = merged.split(QUERY_WIDTH, dim=-1)[:2]  # one product makes keys and values of all layers
@@ -52,13 +52,13 @@ def _partial_global(shares_keys: bool, batch: int, dtype: torch.dtype, _: Chip) 
     )
 
 
-def _block_diagonal(batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _block_diagonal(batch: int, dtype: torch.dtype, _: Chip) -> KernelCall:
     query, key, value = meta(batch, QUERIES, 3 * QUERY_WIDTH, dtype=dtype).chunk(3, dim=-1)
     output = meta(batch, QUERIES, QUERY_WIDTH, dtype=dtype)
     return triton_block_diagonal.launch_arguments(query, key, value, output, **_ATTENTION)
 
 
-def _patchify(pixels: torch.dtype, batch: int, dtype: torch.dtype, _: Chip) -> Call:
+def _patchify(pixels: torch.dtype, batch: int, dtype: torch.dtype, _: Chip) -> KernelCall:
     patches = (_IMAGE_SIZE // _PATCH_SIZE) ** 2
     normalize = meta(3) if pixels == torch.uint8 else None
     return triton_patches.launch_patchify(

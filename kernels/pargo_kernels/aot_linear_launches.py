@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import triton
 
 from pargo_kernels import triton_linear
-from pargo_kernels.aot_compile import Call
 from pargo_kernels.aot_model import EPS, LLM_WIDTH, QUERIES, QUERY_FFN, QUERY_WIDTH, Site, meta
 from pargo_kernels.aot_targets import Chip
 from pargo_kernels.reference_linear import Activation, FoldedLinear, NormalisedResidual, RowStatistics
+from pargo_kernels.triton_common import KernelCall
 
 __all__ = ["linear_sites"]
 
@@ -49,13 +50,13 @@ _PRODUCTS = (
 )
 
 
-def _linear(product: _Product, batch: int, dtype: torch.dtype, chip: Chip) -> Call:
+def _linear(product: _Product, batch: int, dtype: torch.dtype, chip: Chip) -> KernelCall:
     rows, columns, capability = batch * QUERIES, product.columns, divmod(chip.arch, 10)
 
     def statistics(width: int) -> RowStatistics:
         """Of a hidden state that a writing product made."""
         tiles = triton_linear.choose_tiles(rows, width, capability)
-        return RowStatistics(meta(2, -(-width // tiles.columns), rows), tiles.columns, width)
+        return RowStatistics(meta(2, triton.cdiv(width, tiles.columns), rows), tiles.columns, width)
 
     reads = product.adds_to is None
     linear = FoldedLinear(

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pargo_kernels.aot_compile import Call
 from pargo_kernels.aot_targets import Chip
+from pargo_kernels.triton_common import KernelCall
 
 __all__ = [
     "EPS",
@@ -51,7 +51,7 @@ class Site:
     operation: str
     variant: str
     kernel: Any
-    launch: Callable[[int, torch.dtype, Chip], Call]
+    launch: Callable[[int, torch.dtype, Chip], KernelCall]
     lowest_arch: int = 80
 
 

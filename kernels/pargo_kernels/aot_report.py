@@ -16,9 +16,9 @@ from pargo_kernels.aot_cases import Case
 from pargo_kernels.aot_compile import Binary
 from pargo_kernels.aot_targets import CHIPS, Chip
 
-__all__ = ["MANIFEST", "Compiled", "document", "table", "to_json", "write_files"]
+__all__ = ["Compiled", "document", "table", "to_json", "write_files"]
 
-MANIFEST = "kernels.json"
+_MANIFEST = "kernels.json"
 _FORMAT = 1
 
 _INTRODUCTION = """\
@@ -203,9 +203,9 @@ def write_files(results: Sequence[Compiled], directory: Path) -> Path:
         record["ptx"] = f"{stem}-{record['ptx_sha256'][:16]}.ptx"
         _write(directory / record["cubin"], binary.cubin)
         _write(directory / record["ptx"], binary.ptx.encode())
-    path = directory / MANIFEST
+    path = directory / _MANIFEST
     _write(path, (json.dumps(manifest, indent=1) + "\n").encode())
-    kept = {MANIFEST, *(record[kind] for record in manifest["kernels"] for kind in ("cubin", "ptx"))}
+    kept = {_MANIFEST, *(record[kind] for record in manifest["kernels"] for kind in ("cubin", "ptx"))}
     for stale in directory.iterdir():
         if stale.suffix in {".cubin", ".ptx"} and stale.name not in kept:
             stale.unlink()

@@ -1,42 +1,25 @@
-"""What goes into a launch of the attention kernels, and which tensors they take, in words."""
+"""Which tensors the attention kernels take, in words, and the sizes that both are cut by; needs no Triton."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 __all__ = [
     "DTYPES",
-    "MAX_HEAD_DIM",
-    "Launch",
     "cdiv",
     "explain_attention_inputs",
     "most_rows",
     "next_power_of_2",
     "padded_head_dim",
-    "query_batch_stride",
+    "token_strides",
 ]
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-MAX_HEAD_DIM = 256
+_MAX_HEAD_DIM = 256
 _MAX_OFFSET = 2**31 - 1  # offsets inside one image are 32-bit; the offset of an image is 64-bit
-
-
-class Launch(NamedTuple):
-    """One launch: `kernel[grid](*arguments, **options)`.
-
-    Attributes:
-        grid: Programs by axis.
-        arguments: Pointers, strides and the factor, in the order of the kernel's parameters.
-        options: The kernel's constants by name, and `num_warps` and `num_stages`.
-    """
-
-    grid: tuple[int, int]
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
 
 
 def explain_attention_inputs(
@@ -116,8 +99,8 @@ def _explain_sizes(query: Tensor, num_heads: int, num_partial: int, num_global: 
         return (
             f"width {width} is not a positive multiple of num_heads={num_heads}; pass the heads of the model"
         )
-    if width // num_heads > MAX_HEAD_DIM:
-        return f"the head size is {width // num_heads}, expected at most {MAX_HEAD_DIM}; use the reference"
+    if width // num_heads > _MAX_HEAD_DIM:
+        return f"the head size is {width // num_heads}, expected at most {_MAX_HEAD_DIM}; use the reference"
     return None
 
 
@@ -145,6 +128,10 @@ def most_rows(head_dim: int, dtype: torch.dtype) -> int:
     return max(16, min(64, sums // padded_head_dim(head_dim)))
 
 
-def query_batch_stride(query: Tensor, batch: int) -> int:
-    """Elements between the queries of two images: 0 if one query serves them all."""
-    return 0 if query.shape[0] == 1 and batch > 1 else query.stride(0)
+def token_strides(query: Tensor, key: Tensor, value: Tensor) -> tuple[int, ...]:
+    """Elements between two images and between two tokens, of query, key and value in turn.
+
+    Between the queries of two images it is 0 if one query serves them all.
+    """
+    shared = query.shape[0] == 1 and key.shape[0] > 1
+    return (0 if shared else query.stride(0), query.stride(1), *key.stride()[:2], *value.stride()[:2])

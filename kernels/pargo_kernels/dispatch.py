@@ -3,7 +3,7 @@
 Every function takes what its reference takes and `implementation`:
 
     auto       the Triton kernel for CUDA tensors that it supports, else the reference
-    reference  plain PyTorch, any device: `pargo_kernels.reference`, `pargo_kernels.reference_fusions`
+    reference  plain PyTorch, any device: `pargo_kernels.reference`, `reference_fusions`, `reference_linear`
     triton     the Triton kernel, or `UnsupportedError` with the reason (`pargo_kernels.support`)
 
 The kernels are for inference: an input that wants a gradient goes to the reference. Shapes and dtypes are
@@ -65,8 +65,8 @@ def partial_global_attention(
 ) -> Tensor:
     """Cross-attention by windows and global queries: `reference.partial_global_attention`.
 
-    The kernel may share the keys of a global query between programs; `workspace` is where they meet, and is
-    allocated unless given. The reference needs none.
+    With a `workspace`, programs of the kernel may share the keys of a global query and meet there; without one, a
+    single program takes them all. The reference needs none.
     """
     sizes = {"num_heads": num_heads, "num_partial": num_partial, "num_global": num_global, "scale": scale}
     tensors = (query, key, value)

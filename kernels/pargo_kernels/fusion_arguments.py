@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "FLOAT_DTYPES",
     "Quantize",
     "check_layer_norm",
     "check_patchify",
@@ -22,8 +21,8 @@ __all__ = [
     "float_dtype",
 ]
 
-FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-QUANTIZED_DTYPES = (torch.float8_e4m3fn, torch.int8)
+_FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_QUANTIZED_DTYPES = (torch.float8_e4m3fn, torch.int8)
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ class Quantize:
             raise ValueError(
                 f"the scale of Quantize is {_describe(self.scale)}, expected one float32 number (per tensor)"
             )
-        if self.dtype not in QUANTIZED_DTYPES:
+        if self.dtype not in _QUANTIZED_DTYPES:
             raise ValueError(
-                f"Quantize to {self.dtype} is not possible, expected one of {list(QUANTIZED_DTYPES)}"
+                f"Quantize to {self.dtype} is not possible, expected one of {list(_QUANTIZED_DTYPES)}"
             )
 
 
@@ -60,11 +59,11 @@ def float_dtype(x: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     Raises:
         ValueError: It is not a float type; for an integer x, `dtype` must be given.
     """
-    if x.dtype not in {*FLOAT_DTYPES, torch.int32}:
+    if x.dtype not in {*_FLOAT_DTYPES, torch.int32}:
         raise ValueError(f"x is {x.dtype}, expected a float type or int32 (the product of an INT8 GEMM)")
     chosen = x.dtype if dtype is None else dtype
-    if chosen not in FLOAT_DTYPES:
-        raise ValueError(f"the results cannot be {chosen}: pass dtype=, one of {list(FLOAT_DTYPES)}")
+    if chosen not in _FLOAT_DTYPES:
+        raise ValueError(f"the results cannot be {chosen}: pass dtype=, one of {list(_FLOAT_DTYPES)}")
     return chosen
 
 
@@ -145,7 +144,7 @@ def check_patchify(
         )
     if image_size % patch_size:
         raise ValueError(f"image_size {image_size} is not a multiple of patch_size {patch_size}")
-    if pixels.dtype not in {*FLOAT_DTYPES, torch.uint8}:
+    if pixels.dtype not in {*_FLOAT_DTYPES, torch.uint8}:
         raise ValueError(f"pixels is {pixels.dtype}, expected uint8 or a float type")
     values = pixels.shape[1] * patch_size**2
     if padded_width < values:

@@ -21,6 +21,7 @@ from pargo_kernels.fusion_arguments import (
     check_swiglu_layer_norm,
     float_dtype,
 )
+from pargo_kernels.reference_linear import at_least_float32
 
 __all__ = [
     "Quantize",
@@ -76,7 +77,7 @@ def residual_layer_norm(
     if residual is not None:
         total = functional.pad(total, (0, 0, lead, 0)) + residual
     total = total.to(dtype)
-    wide = _at_least_float32(total)
+    wide = at_least_float32(total)
     centred = wide - wide.mean(dim=-1, keepdim=True)
     variance = (centred * centred).mean(dim=-1, keepdim=True)
     normalised = _affine(centred * torch.rsqrt(variance + eps), weight, bias)
@@ -227,7 +228,7 @@ def patchify(
         ValueError: A shape or dtype does not fit.
     """
     check_patchify(pixels, image_size, patch_size, padded_width, pixel_scale, pixel_shift)
-    values = _at_least_float32(pixels)
+    values = at_least_float32(pixels)
     if pixel_scale is not None:
         values = values * pixel_scale[:, None, None]
     if pixel_shift is not None:
@@ -240,14 +241,10 @@ def patchify(
 
 
 def _value(x: Tensor, x_scale: Tensor | None, x_bias: Tensor | None) -> Tensor:
-    value = _at_least_float32(x)
+    value = at_least_float32(x)
     if x_scale is not None:
         value = value * x_scale
     return value if x_bias is None else value + x_bias
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _affine(normalised: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -260,7 +257,7 @@ def _round(value: Tensor, dtype: torch.dtype, quantize: Quantize | None) -> Tens
     value = value.to(dtype)
     if quantize is None:
         return value
-    scaled = _at_least_float32(value) / quantize.scale.reshape(())
+    scaled = at_least_float32(value) / quantize.scale.reshape(())
     if quantize.dtype == torch.int8:
         return scaled.round().clamp(-128, 127).to(torch.int8)  # torch rounds halves to even
     return scaled.clamp(-448, 448).to(torch.float8_e4m3fn)

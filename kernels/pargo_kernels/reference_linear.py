@@ -24,6 +24,7 @@ __all__ = [
     "NormalisedResidual",
     "RowStatistics",
     "at_least_float32",
+    "check_fused_linear",
     "fold_norm",
     "fused_linear",
     "row_statistics",

@@ -10,7 +10,6 @@ import triton.language as tl
 
 __all__ = [
     "LOG2_E",
-    "LOWEST",
     "attend_block",
     "first_rows",
     "load_rows",

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from pargo_kernels.attention_inputs import (
-    Launch,
     cdiv,
     explain_attention_inputs,
     most_rows,
     next_power_of_2,
     padded_head_dim,
-    query_batch_stride,
+    token_strides,
 )
 from pargo_kernels.triton_attend import LOG2_E
 from pargo_kernels.triton_block_diagonal_kernel import block_diagonal_kernel
+from pargo_kernels.triton_common import KernelCall
 from pargo_kernels.triton_dependent import dependent_launch
 from pargo_kernels.triton_device import INTERPRETED, device_guard
 
@@ -28,6 +28,7 @@ __all__ = [
     "Tiles",
     "block_diagonal_attention",
     "block_diagonal_kernel",
+    "choose_tiles",
     "explain_block_diagonal_attention",
     "launch_arguments",
 ]
@@ -58,7 +59,7 @@ def explain_block_diagonal_attention(
     num_heads: int,
     num_partial: int,
     num_global: int,
-    scale: float = 1.0,
+    scale: float,
     partial_window: int = 0,
 ) -> str | None:
     """Say why the kernel cannot take this input, or return `None` if it can.
@@ -93,7 +94,7 @@ def choose_tiles(*, num_partial: int, num_global: int, head_dim: int, dtype: tor
     """
     row_bytes = padded_head_dim(head_dim) * dtype.itemsize
     block_key = max(16, min(64, 16384 // row_bytes, next_power_of_2(max(num_partial, num_global))))
-    block_query = max(16, min(64, most_rows(head_dim, dtype), next_power_of_2(max(num_partial, num_global))))
+    block_query = max(16, min(most_rows(head_dim, dtype), next_power_of_2(max(num_partial, num_global))))
     if dtype == torch.float32:
         block_key = min(block_key, 32)
     return Tiles(block_query, block_key, num_warps=4, num_stages=2)
@@ -111,7 +112,7 @@ def launch_arguments(
     scale: float,
     partial_window: int = 0,
     tiles: Tiles | None = None,
-) -> Launch:
+) -> KernelCall:
     """Return how to launch the kernel; only shapes, strides and dtypes of the tensors matter.
 
     Args:
@@ -126,8 +127,7 @@ def launch_arguments(
         partial_window: Number of neighbouring partial tokens that a partial token sees, 0: all.
         tiles: How to cut the work; chosen by size by default.
     """
-    batch, head_dim = key.shape[0], query.shape[2] // num_heads
-    programs = batch * num_heads
+    head_dim, programs = query.shape[2] // num_heads, key.shape[0] * num_heads
     tiles = tiles or choose_tiles(
         num_partial=num_partial, num_global=num_global, head_dim=head_dim, dtype=query.dtype
     )
@@ -135,9 +135,7 @@ def launch_arguments(
     blocks = cdiv(num_partial, tiles.block_query) + cdiv(num_global, tiles.block_query)
     arguments = (
         *(query, key, value, output),
-        *(query_batch_stride(query, batch), query.stride(1)),
-        *(key.stride(0), key.stride(1)),
-        *(value.stride(0), value.stride(1)),
+        *token_strides(query, key, value),
         scale * LOG2_E,
     )
     options = {
@@ -154,7 +152,7 @@ def launch_arguments(
         "num_stages": tiles.num_stages,
         **dependent_launch(query.device),
     }
-    return Launch((programs, blocks), arguments, options)
+    return KernelCall((programs, blocks), arguments, options)
 
 
 def block_diagonal_attention(

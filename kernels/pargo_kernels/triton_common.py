@@ -1,4 +1,4 @@
-"""What the Triton kernels of the fusions share: pending factors, quantization, launches, refusals."""
+"""What the Triton kernels share: launches, and for the fusions pending factors, quantization, refusals."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class KernelCall(NamedTuple):
     """One launch: `kernel[grid](*arguments, **options)`.
 
     Attributes:
-        grid: Programs per axis.
+        grid: Programs by axis.
         arguments: Tensors and numbers, in the kernel's order; `None` (an absent tensor) is a constexpr.
-        options: The constexpr parameters, and `num_warps`.
+        options: The constexpr parameters by name, and how to compile: `num_warps`, `num_stages`.
     """
 
     grid: tuple[int, ...]
@@ -91,8 +91,7 @@ def apply_pending(
 def sigmoid(x: tl.tensor) -> tl.tensor:
     """`1 / (1 + exp(-x))` by two instructions of the special function unit, each exact to about 2^-22.
 
-    A division would be most of the instructions of a SwiGLU, which is bound by them: with it the kernel took 36 us
-    where its bytes take 25 (H100, 4616 rows).
+    A division is a dozen instructions a value, beside the few that a SwiGLU has otherwise.
     """
     if _INTERPRETED:  # it knows no assembly
         result = tl.sigmoid(x)

@@ -95,9 +95,8 @@ def explain_bias_gelu(
     x_bias: Tensor | None = None,
     quantize: Quantize | None = None,
     dtype: torch.dtype | None = None,
-    **_: object,
 ) -> str | None:
-    """Return why the kernel cannot take these inputs, `None` if it can; keywords as of the operation."""
+    """Return why the kernel cannot take these inputs, `None` if it can."""
     if x.ndim > 3 and not x.is_contiguous():
         return f"x has {x.ndim} axes and is not contiguous: flatten its leading axes"
     return explain_tensors(x, dtype or x.dtype, {"x_scale": x_scale, "x_bias": x_bias}, quantize)

@@ -119,9 +119,8 @@ def explain_residual_layer_norm(
     x_bias: Tensor | None = None,
     quantize: Quantize | None = None,
     dtype: torch.dtype | None = None,
-    **_: object,
 ) -> str | None:
-    """Return why the kernel cannot take these inputs, `None` if it can; keywords as of the operation."""
+    """Return why the kernel cannot take these inputs, `None` if it can."""
     if x.shape[-1] > MAX_CHANNELS:
         return f"x has {x.shape[-1]} channels, the kernel keeps at most {MAX_CHANNELS} in registers"
     others = {"residual": residual, "weight": weight, "bias": bias, "x_scale": x_scale, "x_bias": x_bias}

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from pargo_kernels.attention_inputs import (
-    Launch,
     cdiv,
     explain_attention_inputs,
     padded_head_dim,
-    query_batch_stride,
+    token_strides,
 )
 from pargo_kernels.partial_global_plan import (
     SplitWorkspace,
@@ -25,21 +24,16 @@ from pargo_kernels.partial_global_plan import (
     workspace_sizes,
 )
 from pargo_kernels.triton_attend import LOG2_E
+from pargo_kernels.triton_common import KernelCall
 from pargo_kernels.triton_dependent import dependent_launch
 from pargo_kernels.triton_device import INTERPRETED, device_guard
 from pargo_kernels.triton_partial_global_kernel import partial_global_kernel
 
 __all__ = [
-    "SplitWorkspace",
-    "Tiles",
-    "choose_num_splits",
-    "choose_tiles",
     "explain_partial_global_attention",
     "launch_arguments",
-    "make_workspace",
     "partial_global_attention",
     "partial_global_kernel",
-    "workspace_sizes",
 ]
 
 
@@ -51,7 +45,7 @@ def explain_partial_global_attention(
     num_heads: int,
     num_partial: int,
     num_global: int,
-    scale: float = 1.0,
+    scale: float,
 ) -> str | None:
     """Say why the kernel cannot take this input, or return `None` if it can.
 
@@ -84,7 +78,7 @@ def launch_arguments(
     tiles: Tiles | None = None,
     num_splits: int | None = None,
     workspace: SplitWorkspace | None = None,
-) -> Launch:
+) -> KernelCall:
     """Return how to launch the kernel; of the tensors only shapes, strides, dtype and device matter.
 
     Args:
@@ -132,9 +126,7 @@ def launch_arguments(
     arguments = (
         *(query, key, value, output),
         *((workspace.sums, workspace.counters) if workspace else (None, None)),
-        *(query_batch_stride(query, batch), query.stride(1)),
-        *(key.stride(0), key.stride(1)),
-        *(value.stride(0), value.stride(1)),
+        *token_strides(query, key, value),
         scale * LOG2_E,
     )
     options = {
@@ -153,7 +145,7 @@ def launch_arguments(
         "num_stages": tiles.num_stages,
         **dependent_launch(query.device),
     }
-    return Launch((programs, blocks + cdiv(num_partial, tiles.block_partial)), arguments, options)
+    return KernelCall((programs, blocks + cdiv(num_partial, tiles.block_partial)), arguments, options)
 
 
 def partial_global_attention(

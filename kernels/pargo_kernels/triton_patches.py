@@ -71,14 +71,13 @@ def patchify_kernel(
 def explain_patchify(
     pixels: Tensor,
     *,
-    image_size: int,  # noqa: ARG001  # the keywords of the operation
     patch_size: int,
     padded_width: int,
     dtype: torch.dtype,
     pixel_scale: Tensor | None = None,
     pixel_shift: Tensor | None = None,
 ) -> str | None:
-    """Return why the kernel cannot take these inputs, `None` if it can; arguments as of the operation."""
+    """Return why the kernel cannot take these inputs, `None` if it can."""
     patches = pixels.shape[0] * (pixels.shape[-2] * pixels.shape[-1] // patch_size**2)
     if patches * padded_width >= 2**31:
         return f"{patches} patches of {padded_width} values overflow the kernel's 32-bit indices: split the batch"
@@ -142,12 +141,7 @@ def patchify(
     check_patchify(pixels, image_size, patch_size, padded_width, pixel_scale, pixel_shift)
     scaling = {"pixel_scale": pixel_scale, "pixel_shift": pixel_shift}
     reason = explain_patchify(
-        pixels,
-        image_size=image_size,
-        patch_size=patch_size,
-        padded_width=padded_width,
-        dtype=dtype,
-        **scaling,
+        pixels, patch_size=patch_size, padded_width=padded_width, dtype=dtype, **scaling
     )
     if reason is not None:
         raise ValueError(reason)

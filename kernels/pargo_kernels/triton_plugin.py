@@ -18,6 +18,7 @@ from triton.compiler import ASTSource
 
 from pargo_kernels import triton_block_diagonal, triton_partial_global
 from pargo_kernels.cubin_launcher import CompiledKernel
+from pargo_kernels.triton_common import KernelCall
 from pargo_kernels.triton_device import INTERPRETED
 from pargo_kernels.trt_launch import AttentionLaunch, AttentionNode, AttentionShape
 
@@ -68,7 +69,7 @@ def compile_attention(
             not provide.
     """
     require_compiler()
-    kernel, grid, arguments, options = _launch(node, shape)
+    kernel, (grid, arguments, options) = _launch(node, shape)
     if grid[0] % shape.batch:
         raise RuntimeError(
             f"{kernel.__name__} has {grid[0]} programs for {shape.batch} images, expected a multiple"
@@ -114,9 +115,7 @@ def compile_attention(
     )
 
 
-def _launch(
-    node: AttentionNode, shape: AttentionShape
-) -> tuple[Any, tuple[int, int], tuple[Any, ...], dict[str, Any]]:
+def _launch(node: AttentionNode, shape: AttentionShape) -> tuple[Any, KernelCall]:
     """Ask the kernel's own module how it would be launched on contiguous tensors."""
     dtype = getattr(torch, shape.dtype)
     query, output = (
@@ -135,8 +134,8 @@ def _launch(
         partial_global = triton_partial_global.launch_arguments(
             query, key, value, output, **sizes, scale=node.scale, num_splits=1
         )
-        return triton_partial_global.partial_global_kernel, *partial_global
+        return triton_partial_global.partial_global_kernel, partial_global
     block_diagonal = triton_block_diagonal.launch_arguments(
         query, key, value, output, **sizes, scale=node.scale, partial_window=node.window
     )
-    return triton_block_diagonal.block_diagonal_kernel, *block_diagonal
+    return triton_block_diagonal.block_diagonal_kernel, block_diagonal

@@ -105,9 +105,8 @@ def explain_rotate_heads(
     x_scale: Tensor | None = None,
     x_bias: Tensor | None = None,
     dtype: torch.dtype | None = None,
-    **_: object,
 ) -> str | None:
-    """Return why the kernel cannot take these inputs, `None` if it can; keywords as of the operation."""
+    """Return why the kernel cannot take these inputs, `None` if it can."""
     if not (cos.is_contiguous() and signed_sin.is_contiguous()):
         return "cos and signed_sin must be contiguous: call .contiguous() once and keep the result"
     others = {"cos": cos, "signed_sin": signed_sin, "x_scale": x_scale, "x_bias": x_bias}

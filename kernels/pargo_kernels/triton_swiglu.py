@@ -174,9 +174,8 @@ def explain_swiglu_layer_norm(
     x_bias: Tensor | None = None,
     quantize: Quantize | None = None,
     dtype: torch.dtype | None = None,
-    **_: object,
 ) -> str | None:
-    """Return why the kernel cannot take these inputs, `None` if it can; keywords as of the operation."""
+    """Return why the kernel cannot take these inputs, `None` if it can."""
     if weight.shape[0] > MAX_CHANNELS:
         return f"{weight.shape[0]} hidden channels, the kernel keeps at most {MAX_CHANNELS} in registers"
     others = {"weight": weight, "bias": bias, "x_scale": x_scale, "x_bias": x_bias}

@@ -16,14 +16,13 @@ from pargo_kernels.trt_compiler import NodeCompiler
 from pargo_kernels.trt_launch import NODE_FIELDS, AttentionLaunch, AttentionNode, AttentionShape
 
 __all__ = [
-    "VERSION",
     "AttentionPlugin",
     "AttentionPluginCreator",
     "attribute_fields",
     "dtype_names",
 ]
 
-VERSION = "1"
+_VERSION = "1"
 _KERNEL_FIELD = "kernel"
 _ALIGNMENT = 16  # bytes; the kernels load 16 bytes at once
 
@@ -50,7 +49,7 @@ class AttentionPlugin:
             interface.__init__(self)
         self.plugin_name = node.operation
         self.plugin_namespace = namespace
-        self.plugin_version = VERSION
+        self.plugin_version = _VERSION
         self.num_outputs = 1
         self.timing_cache_id = repr(node)
         self.node = node
@@ -165,7 +164,7 @@ class AttentionPluginCreator:
         self.interface.__init__(self)
         self.name = operation
         self.plugin_namespace = namespace
-        self.plugin_version = VERSION
+        self.plugin_version = _VERSION
         self.compiler = compiler
         announced = [
             self.trt.PluginField(name, array.array("i"), _field_type(self.trt, name)) for name in NODE_FIELDS

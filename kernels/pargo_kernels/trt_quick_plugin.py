@@ -25,9 +25,9 @@ from pargo_kernels.trt_compiler import NodeCompiler
 from pargo_kernels.trt_interfaces import dtype_names
 from pargo_kernels.trt_launch import NODE_FIELDS, OPERATIONS, AttentionLaunch, AttentionNode, AttentionShape
 
-__all__ = ["NAMESPACE", "carried_kernel", "mark_nodes", "register_quick_plugins"]
+__all__ = ["carried_kernel", "mark_nodes", "register_quick_plugins"]
 
-NAMESPACE = "pargo"  # also the domain of the nodes
+_NAMESPACE = "pargo"  # also the domain of the nodes
 _FLOAT, _STRING = 1, 3  # onnx.AttributeProto.AttributeType
 _INPUTS_STEP_OUTPUT = (0, 1, 2, 4, 3)  # of query, key, value, output, step: numbers stand before outputs
 _ATTRIBUTE_TYPES: dict[str, type] = {name: float if name == "scale" else int for name in NODE_FIELDS}
@@ -85,11 +85,11 @@ def mark_nodes(model: Any) -> int:
     Returns:
         The number of nodes. The result is for TensorRT alone: other runtimes reject unknown attributes.
     """
-    nodes = [node for node in model.graph.node if node.domain == NAMESPACE]
+    nodes = [node for node in model.graph.node if node.domain == _NAMESPACE]
     for node in nodes:
         present = {attribute.name for attribute in node.attribute}
         if "plugin_namespace" not in present:
-            node.attribute.add(name="plugin_namespace", type=_STRING, s=NAMESPACE.encode())
+            node.attribute.add(name="plugin_namespace", type=_STRING, s=_NAMESPACE.encode())
         if "scale" not in present:
             node.attribute.add(name="scale", type=_FLOAT, f=1.0)
     return len(nodes)
@@ -135,7 +135,7 @@ def _plugin_package(trt: ModuleType) -> Any:
 
 def _register(trtp: Any, operation: str, launch_of: Any) -> str:
     """Define one plugin; TensorRT reads names and annotations of the two functions."""
-    plugin_id = f"{NAMESPACE}::{operation}"
+    plugin_id = f"{_NAMESPACE}::{operation}"
 
     def describe(  # the output is as the query, for every image of the key
         query: Any,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Driver", "Gpu", "detect_driver", "load_driver"]
+from pargo_export.runtime.backends.cuda_driver import load_driver, read_compute_capability
 
-_LIBRARY = "libcuda.so.1"
+__all__ = ["Driver", "Gpu", "detect_driver"]
+
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,6 @@ class Driver:
     problem: str
 
 
-def load_driver() -> Any:
-    """Load the library of the driver.
-
-    Raises:
-        OSError: There is none.
-    """
-    return ctypes.CDLL(_LIBRARY)
-
-
 def detect_driver(load: Callable[[], Any] = load_driver, kernel_module: Path = _KERNEL_MODULE) -> Driver:
     """Describe the driver and its GPUs; `load` and `kernel_module` are where it is."""
     version = _read_version(kernel_module)
@@ -78,14 +69,12 @@ def detect_driver(load: Callable[[], Any] = load_driver, kernel_module: Path = _
 
 def _describe(library: Any, index: int) -> Gpu:
     device, memory = ctypes.c_int(0), ctypes.c_size_t(0)
-    major, minor = ctypes.c_int(0), ctypes.c_int(0)
     name = ctypes.create_string_buffer(256)
     library.cuDeviceGet(ctypes.byref(device), index)
     library.cuDeviceGetName(name, len(name), device)
     library.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    library.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
-    library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
-    return Gpu(name.value.decode(errors="replace"), f"{major.value}.{minor.value}", memory.value)
+    major, minor = read_compute_capability(library, device)
+    return Gpu(name.value.decode(errors="replace"), f"{major}.{minor}", memory.value)
 
 
 def _read_version(kernel_module: Path) -> str:

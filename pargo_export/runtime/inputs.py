@@ -128,7 +128,7 @@ class InputReader:
         is_taken = self._keeps_uint8 if kind == "uint8" else kind in _FLOATS and self._takes != "uint8"
         shape = tuple(array.shape)
         rows = (1, *shape) if len(shape) == len(self._row_shape) else shape
-        return is_taken and rows[0] > 0 and rows[1:] == self._row_shape
+        return is_taken and rows[1:] == self._row_shape and rows[0] > 0
 
     def _split(self, image: Any, name: str) -> Sequence[ImageSource] | Array:
         """Return the images of one argument."""

@@ -11,7 +11,8 @@ _MEASURED_FP8 = "fp8, measured"
 
 # A GPU before the CPU, and there the kernels of this project before ONNX Runtime's. FP8 is the fastest (figures in
 # docs/performance.md), but it differs visibly from float16: its evidence must have passed. INT8 products of the library
-# are slower than float16 ones on Hopper. On the CPU by measured time of the full-size model (2 cores with AVX512-VNNI, one image):
+# are slower than float16 ones on Hopper. On the CPU by measured time of the full-size model (2 cores with
+# AVX512-VNNI, one image):
 # int8 for CPUs 0.8 s in OpenVINO and 1.0 s in ONNX Runtime; float32 2.5 s in both; float16 2.6 s in OpenVINO, which
 # widens the weights once, and 5.5 s in ONNX Runtime. What follows was made for GPUs or to save memory, and runs here
 # without gain. Only what ranks before float32 may differ from it visibly: its evidence must have passed.

@@ -61,6 +61,7 @@ class Runtime:
                 f"variant {self.variant.name!r} takes pixels {list(own.shape)}, but the bundle prepares pictures of "
                 f"{list(pixels)}; export again"
             )
+        # As the signature says, for `prepare`; what the runner takes; normalised pixels, for `preprocess`.
         self._reader = InputReader(own, takes, preprocessing)
         self._feeder = InputReader(own, takes, preprocessing, keeps_uint8=runner.normalizes)
         self._float_reader = InputReader(
@@ -150,7 +151,8 @@ class Runtime:
             images: Paths, encoded bytes, Pillow images, arrays or tensors, one or a list, mixed at will and of
                 any size. uint8 arrays are pictures, channels last; float arrays are normalised pixels
                 `[B, 3, H, W]`, or image features `[B, N, C]` for a projector. See `runtime.inputs`.
-            batch_size: Images in one run of the graph; by default, and at most, what the variant was made for. More images are split, the last run may be smaller. Pictures are decoded run by run.
+            batch_size: Images in one run of the graph; by default, and at most, what the variant was made for.
+                More images are split, the last run may be smaller. Pictures are decoded run by run.
 
         Returns:
             float32 `[B, Q, C_llm]`, B = 1 for a single image; an array of the caller's library and device if

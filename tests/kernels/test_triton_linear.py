@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from tolerances import TOLERANCES
@@ -15,10 +17,13 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = Tiles(16, 32, 32, 4, 2)
 EPS = 1e-6
 
+_seeds = itertools.count(31_007)
+
 
 def random(*shape, dtype=torch.float32, mean=0.0):
-    """Return fresh normal values on the device under test."""
-    return (torch.randn(*shape) + mean).to(DEVICE, dtype)
+    """Return normal values on the device under test, other ones at every call."""
+    generator = torch.Generator().manual_seed(next(_seeds))
+    return (torch.randn(shape, generator=generator) + mean).to(DEVICE, dtype)
 
 
 def relative_error(found, expected):

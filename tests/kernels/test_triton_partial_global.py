@@ -7,16 +7,18 @@ import torch
 from attention_kernel_cases import BAD_INPUTS, DEVICE, DTYPES, bad_inputs, check, poisoned_empty, tokens
 
 from pargo_kernels import reference
-from pargo_kernels.triton_partial_global import (
+from pargo_kernels.partial_global_plan import (
     SplitWorkspace,
     Tiles,
     choose_num_splits,
     choose_tiles,
+    make_workspace,
+    workspace_sizes,
+)
+from pargo_kernels.triton_partial_global import (
     explain_partial_global_attention,
     launch_arguments,
-    make_workspace,
     partial_global_attention,
-    workspace_sizes,
 )
 
 SMALL = Tiles(block_partial=4, block_global=16, block_key=16, num_warps=4, num_stages=2)

@@ -208,6 +208,7 @@ class _OnDevice:
         ("torch.float32", (0, 3, 84, 84), "float", True, False),
         ("torch.float32", (1, 3, 84, 80), "float", True, False),
         ("torch.float32", (1, 1, 3, 84, 84), "float", True, False),
+        ("torch.float32", (), "float", True, False),
     ],
 )
 def test_what_a_graph_takes_from_a_device(dtype, shape, takes, keeps_uint8, fits):

@@ -9,6 +9,7 @@ from pargo_export.bundle import Bundle, Variant
 from pargo_export.runtime.backends.backend import Backend
 from pargo_export.runtime.backends.cuda_driver import find_compute_capability, find_driver_obstacle
 from pargo_export.runtime.backends.graph_files import check_graph
+from pargo_export.runtime.backends.messages import last_line
 from pargo_export.runtime.cuda.support import find_variant_refusal
 from pargo_export.runtime.runner import Runner, RunnerOptions
 
@@ -40,7 +41,14 @@ def _find_obstacle() -> str | None:
     missing = [name for name in _PACKAGES if not _is_installed(name)]
     if missing:
         return f"{', '.join(missing)} not installed: {_INSTALL}"
-    torch = importlib.import_module("torch")  # a second, but only where there is a GPU for it
+    return _find_torch_obstacle()
+
+
+def _find_torch_obstacle() -> str | None:
+    try:
+        torch = importlib.import_module("torch")  # a second, but only where there is a GPU for it
+    except (ImportError, OSError) as error:  # its libraries are missing or do not load
+        return f"torch is installed but cannot be imported ({last_line(error)}); install it again: {_INSTALL}"
     if torch.version.cuda is None:
         return (
             f"the installed torch {torch.__version__} is built without CUDA: install one that is "
@@ -48,8 +56,8 @@ def _find_obstacle() -> str | None:
         )
     if not torch.cuda.is_available():
         return (
-            f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use the GPU; check that the driver "
-            f"is new enough (nvidia-smi); {_ON_THE_CPU}"
+            f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use the GPU; check that the "
+            f"driver is new enough (nvidia-smi); {_ON_THE_CPU}"
         )
     return None
 

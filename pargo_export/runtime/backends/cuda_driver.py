@@ -6,17 +6,33 @@ import contextlib
 import ctypes
 import io
 from types import ModuleType
+from typing import Any
 
-__all__ = ["find_compute_capability", "find_driver_obstacle", "preload_cuda_libraries"]
+__all__ = [
+    "find_compute_capability",
+    "find_driver_obstacle",
+    "load_driver",
+    "preload_cuda_libraries",
+    "read_compute_capability",
+]
 
 _DRIVER = "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
+def load_driver() -> Any:
+    """Load the library of the driver.
+
+    Raises:
+        OSError: There is none.
+    """
+    return ctypes.CDLL(_DRIVER)
+
+
 def find_driver_obstacle() -> str | None:
     """Return why no CUDA GPU can be used by this process; `None` if there is one."""
     try:
-        driver = ctypes.CDLL(_DRIVER)
+        driver = load_driver()
     except OSError as error:
         return f"no NVIDIA driver is installed ({error})"
     count = ctypes.c_int(0)
@@ -33,9 +49,14 @@ def find_compute_capability() -> tuple[int, int] | None:
     """Return the compute capability of GPU 0, for example `(8, 9)`; `None` if there is no GPU."""
     if find_driver_obstacle() is not None:
         return None
-    driver = ctypes.CDLL(_DRIVER)
-    device, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
+    driver, device = load_driver(), ctypes.c_int(0)
     driver.cuDeviceGet(ctypes.byref(device), 0)
+    return read_compute_capability(driver, device)
+
+
+def read_compute_capability(driver: Any, device: ctypes.c_int) -> tuple[int, int]:
+    """Ask the initialised driver for the compute capability of a device handle."""
+    major, minor = ctypes.c_int(0), ctypes.c_int(0)
     driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
     driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
     return major.value, minor.value

@@ -97,7 +97,7 @@ class _Layer:
         path = f"projector.layers.{index}"
         self._num_heads = config.num_heads
         self._num_partial, self._num_global = config.num_partial_tokens, config.num_global_tokens
-        self._scale = 1.0 if "fold-softmax-scale" in spec.rewrites else config.head_dim**-0.5
+        self._scale = spec.softmax_scale(config.head_dim)
         self._window = config.partial_attention_window(index) or 0
         self._qkv: _Read | None = None
         self._query: _Read | None = None

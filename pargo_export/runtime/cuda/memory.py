@@ -6,7 +6,10 @@ The estimate, in bytes, with h = 2 for a half and r = 4 for the raw product of a
     one tile     (1 + n) (3 h C + max(r 3 C + h 2 C, r 2 F + h F))        stream, norms; attention or SwiGLU
     projector    N (h C + r 2 L c) + Q (6 h c + (r + h) f) + h Q C_llm     keys and values, a query layer, the tokens
     buffers      5 bytes a pixel value in, 4 a value out                   uint8 and float32 images, float32 tokens
-    allowance    256 MiB                                                   CUDA, cuBLAS workspaces, graphs
+    allowance    256 MiB                                                   CUDA, cuBLAS workspaces, graphs, copies
+
+The copies are of weights in a form of their own: those of the query layers for few rows, which are there beside those
+for many (about 30 MiB of the official model), and 8-bit ones of the query layers widened to halves (about 20 MiB more).
 
 with n patches of a tile, F the padded hidden width, L cross-attentions, c and f the widths of a query layer. The
 largest batch decides: the graphs of smaller ones reuse its memory. Every stream has activations and buffers of its own.

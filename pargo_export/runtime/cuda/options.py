@@ -31,6 +31,10 @@ class ProgramSpec:
     rewrites: Collection[str]
     preprocessing: PreprocessSpec
 
+    def softmax_scale(self, head_width: int) -> float:
+        """Return the factor on attention scores; 1 where the weights hold it."""
+        return 1.0 if "fold-softmax-scale" in self.rewrites else head_width**-0.5
+
 
 @dataclass(frozen=True)
 class ProgramOptions:
@@ -41,7 +45,8 @@ class ProgramOptions:
             the biases (`residual.py`).
         rotate_in_place: Turn query and key of the tower in the result of their product; else in a copy.
         widen_projector: Compute the products of the query layers in the float type even where the variant has 8-bit
-            weights for them: more exact, and faster, because they are so small that quantizing costs more than it saves.
+            weights for them: more exact, and faster, because they are so small that quantizing costs more than
+            it saves.
         fused_projector_rows: Up to so many queries, of all images, the query layers are computed by
             `fused_projector.py`; above, their products are large enough for the library's own.
     """

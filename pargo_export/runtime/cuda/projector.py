@@ -52,7 +52,7 @@ class _Part:
     ) -> None:
         self.dtype, self.num_heads = spec.dtype, config.num_heads
         self.num_partial, self.num_global = config.num_partial_tokens, config.num_global_tokens
-        self.scale = 1.0 if "fold-softmax-scale" in spec.rewrites else config.head_dim**-0.5
+        self.scale = spec.softmax_scale(config.head_dim)
         self.output = load_linear(weights, f"{path}.{output}", spec.dtype)
         norm = load_norm(weights, f"{path}.norm", config.layer_norm_eps)
         self.write = ResidualWrite(self.output, norm, spec.dtype, accumulate=accumulate)

@@ -19,6 +19,7 @@ from torch import Tensor
 from pargo_export.runtime.cuda.linear import FloatLinear, Linear
 from pargo_export.runtime.cuda.weights import Weights
 from pargo_kernels import Quantize, residual_layer_norm
+from pargo_kernels.reference_linear import at_least_float32
 
 __all__ = ["Norm", "ResidualWrite", "load_norm"]
 
@@ -83,7 +84,7 @@ class ResidualWrite:
         self._adder = linear if accumulate and isinstance(linear, FloatLinear) else None
         if self._adder is not None:
             self._adder.arrange_for_sums()
-        biases = [_at_least_float32(bias) for bias in (left_out, linear.bias) if bias is not None]
+        biases = [at_least_float32(bias) for bias in (left_out, linear.bias) if bias is not None]
         self._bias = sum(biases[1:], biases[0]) if biases else None
         self.left_out = self._bias if self._adder is not None else None
 
@@ -132,10 +133,6 @@ class ResidualWrite:
             keep_sum=keep_sum,
             dtype=self._dtype,
         )
-
-
-def _at_least_float32(bias: Tensor) -> Tensor:
-    return bias.to(torch.promote_types(bias.dtype, torch.float32))
 
 
 def load_norm(weights: Weights, path: str, eps: float, quantize: Quantize | None = None) -> Norm:

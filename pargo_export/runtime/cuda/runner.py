@@ -91,17 +91,24 @@ class CudaRunner(Runner):
         options: ProgramOptions | None,
     ) -> list[Slot]:
         program = load_program(path, manifest, variant, device=self._device, options=options)
-        return [
-            Slot(
-                program,
-                tuple(map(int, self._input.shape[1:])),
-                tuple(map(int, self._output.shape[1:])),
-                self._dtypes,
-                batch_sizes(self._max_batch),
-                self._device,
-            )
-            for _ in range(streams)
-        ]
+        slots: list[Slot] = []
+        try:
+            for _ in range(streams):
+                slots.append(  # noqa: PERF401 - those made before one fails hand their streams back
+                    Slot(
+                        program,
+                        tuple(map(int, self._input.shape[1:])),
+                        tuple(map(int, self._output.shape[1:])),
+                        self._dtypes,
+                        batch_sizes(self._max_batch),
+                        self._device,
+                    )
+                )
+        except BaseException:
+            for slot in slots:
+                slot.close()
+            raise
+        return slots
 
     def run_on_device(self, values: Any, batch_size: int) -> Any:
         """Compute an array of a GPU without the host.

@@ -55,7 +55,7 @@ class Attention:
         self._qkv, self._dtype, self._num_heads = qkv, spec.dtype, config.num_heads
         self._width, self._in_place = config.width, in_place
         self._cos, self._signed_sin = weights.find(".rope.cos"), weights.find(".rope.signed_sin")
-        self._scale = 1.0 if "fold-softmax-scale" in spec.rewrites else config.head_width**-0.5
+        self._scale = spec.softmax_scale(config.head_width)
         self._first_query = 1 if drops_class_token else 0
         self._inner_norm = load_norm(weights, f"{path}.inner_norm", config.layer_norm_eps, output_quantize)
 

@@ -104,11 +104,3 @@ class Weights:
             weight = self._quantized[path]
             tensors[f"{path}.weight"] = (weight.values.float() * weight.scales[:, None]).to(dtype)
         return Weights(tensors, quantized, device=self.device)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all tensors."""
-        stored = list(self._tensors.values())
-        for weight in self._quantized.values():
-            stored += [weight.values, weight.scales, weight.activation_scale]
-        return sum(tensor.numel() * tensor.element_size() for tensor in stored)

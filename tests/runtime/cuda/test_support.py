@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import types
 
@@ -12,6 +11,7 @@ from golden_cases import golden_model
 from pargo_export.bundle import Bundle, Quantization
 from pargo_export.errors import BackendError, ConfigError
 from pargo_export.runtime import Runtime
+from pargo_export.runtime.backends import cuda as cuda_backend
 from pargo_export.runtime.backends import cuda_driver
 from pargo_export.runtime.backends.cuda import CUDA
 from pargo_export.runtime.cuda.support import find_missing_rewrite, find_variant_refusal
@@ -102,6 +102,18 @@ def test_torch_without_cuda(driver, monkeypatch):
     assert CUDA.find_obstacle() is None
 
 
+def test_torch_that_does_not_load(driver, monkeypatch):
+    """A broken installation is an obstacle like any other: another backend is taken."""
+    driver(9, 0)
+    fake_torch(monkeypatch)
+
+    def fail(name):
+        raise OSError(f"lib{name}_cuda.so: cannot open shared object file")
+
+    monkeypatch.setattr(cuda_backend.importlib, "import_module", fail)
+    assert "torch is installed but cannot be imported (libtorch_cuda.so: cannot open" in CUDA.find_obstacle()
+
+
 @pytest.mark.parametrize(
     ("capability", "ok"), [((8, 0), False), ((8, 7), False), ((8, 9), True), ((9, 0), True)]
 )
@@ -171,8 +183,3 @@ def test_streams_must_be_positive(bundle_path):
     """Zero streams would wait for ever."""
     with pytest.raises(ConfigError, match="streams: found 0, expected at least 1"):
         Runtime.open(bundle_path, streams=0)
-
-
-def test_ctypes_is_what_was_patched():
-    """The fixture `driver` replaces the loader of the module under test."""
-    assert cuda_driver.ctypes is ctypes

@@ -47,11 +47,3 @@ def test_8_bit_linears_are_found_by_prefix():
     wide = weights.widened("projector.", torch.float16)
     assert not wide.has_quantized("projector.")
     assert wide.has_quantized("tower.")
-
-
-def test_bytes_follow_the_types():
-    """8-bit values count once, their scales as float32; widened, each value takes two bytes."""
-    weights = weights_of(torch.int8)
-    one = 12 + 3 * 4 + 4
-    assert weights.num_bytes == 2 * one + 2 * 3 * 4
-    assert weights.widened("projector.", torch.float16).num_bytes == one + 2 * 12 + 2 * 3 * 4
