@@ -14,6 +14,7 @@ PargoExportError
 ├── CalibrationError            calibration data are missing, useless or made for another graph
 ├── QuantizationError           a graph cannot be quantized as asked
 │   └── AccuracyError           the quantized graph misses its accuracy limit
+├── EngineError                 an engine cannot be built as asked
 ├── BackendError                no backend can run this bundle on this machine, or one failed
 └── MissingDependencyError      an optional package is needed
 
@@ -30,6 +31,7 @@ __all__ = [
     "CalibrationError",
     "CheckpointError",
     "ConfigError",
+    "EngineError",
     "ExportError",
     "ImageError",
     "InputError",
@@ -97,6 +99,10 @@ class QuantizationError(PargoExportError):
 
 class AccuracyError(QuantizationError):
     """The quantized graph misses its accuracy limit; nothing was written."""
+
+
+class EngineError(PargoExportError):
+    """A TensorRT engine cannot be built, or was not built as asked."""
 
 
 class BackendError(PargoExportError):

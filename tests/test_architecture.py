@@ -26,6 +26,8 @@ BASE = {
     "preprocessing",
     "bundle",
     "assets",
+    "device",
+    "trt",
 }
 CHAIN = [
     "checkpoint",
@@ -33,15 +35,22 @@ CHAIN = [
     "rewrite",
     "graph",
     "quantization",
+    "engine",
     "runtime",
     "agreement",
+    "deploy",
     "inspect",
     "doctor",
     "cli",
     "__main__",
 ]
 # Beyond the chain: these read a bundle on a device, so they skip the stages that need PyTorch.
-DEVICE_STAGES = {"runtime": set(), "inspect": {"model.masks"}, "doctor": {"runtime"}}
+DEVICE_STAGES = {
+    "engine": {"quantization.linears"},
+    "runtime": set(),
+    "inspect": {"model.masks"},
+    "doctor": {"runtime"},
+}
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "transformers", "tensorrt")
 # What a device that quantizes does not have.
 WITHOUT_EXPORT = """

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 import pytest
 
 import pargo_export
+from pargo_export.device.gpu import detect_driver
+from pargo_export.device.machine import detect_machine
 from pargo_export.doctor import Driver, Gpu, diagnose
 from pargo_export.doctor.abilities import find_abilities
-from pargo_export.doctor.gpu import detect_driver
-from pargo_export.doctor.machine import detect_machine
 from pargo_export.doctor.packages import find_versions
 from pargo_export.runtime.backends import BACKENDS, Backend
 

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from pargo_export.bundle.atomic import atomic_write
 from pargo_export.bundle.calibration import Calibration
+from pargo_export.bundle.engine import (
+    BatchProfile,
+    BuiltAsAsked,
+    Engine,
+    EngineDevice,
+    EngineTiming,
+    Flavor,
+    PluginRequirement,
+)
 from pargo_export.bundle.hashing import recipe_sha256, sha256_bytes, sha256_file, sha256_files
 from pargo_export.bundle.lock import BundleLockedError
 from pargo_export.bundle.schema import SCHEMA_VERSION, CheckpointSource, FileRecord, Manifest
@@ -29,6 +38,8 @@ from pargo_export.bundle.variant import (
 __all__ = [
     "SCHEMA_VERSION",
     "VARIANT_NAME",
+    "BatchProfile",
+    "BuiltAsAsked",
     "Bundle",
     "BundleLockedError",
     "BundleTransaction",
@@ -36,12 +47,17 @@ __all__ = [
     "CheckpointSource",
     "Component",
     "Dialect",
+    "Engine",
+    "EngineDevice",
+    "EngineTiming",
     "Evidence",
     "FileCheck",
     "FileRecord",
+    "Flavor",
     "InputKind",
     "Limits",
     "Manifest",
+    "PluginRequirement",
     "Precision",
     "Quantization",
     "StageEvidence",

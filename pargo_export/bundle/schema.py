@@ -15,7 +15,9 @@ from typing_extensions import Self
 
 from pargo_export._version import __version__
 from pargo_export.bundle.calibration import Calibration
+from pargo_export.bundle.engine import Engine
 from pargo_export.bundle.fields import BundlePath, Count, Sha256
+from pargo_export.bundle.hashing import recipe_sha256
 from pargo_export.bundle.paths import check_relative
 from pargo_export.bundle.variant import Variant
 from pargo_export.config import ModelConfig, Record
@@ -24,7 +26,7 @@ from pargo_export.preprocessing import PreprocessSpec
 
 __all__ = ["SCHEMA_VERSION", "CheckpointSource", "FileRecord", "Manifest"]
 
-SCHEMA_VERSION = "1.1"  # 1.1: calibrations, quantization of a variant
+SCHEMA_VERSION = "1.2"  # 1.1: calibrations, quantization of a variant; 1.2: engines
 _CHECKPOINT_PREFIX = "checkpoint:"
 
 
@@ -82,6 +84,7 @@ class Manifest(Record):
         source: The checkpoint.
         variants: The graphs, by name.
         calibrations: Passes over calibration images, by name.
+        engines: TensorRT engines, by name.
         files: Every file of the bundle but the manifest itself, by path.
         tools: Versions of the tools that made the files, for example `{"torch": "2.9.0"}`.
     """
@@ -93,6 +96,7 @@ class Manifest(Record):
     source: CheckpointSource
     variants: dict[str, Variant] = Field(default_factory=dict)
     calibrations: dict[str, Calibration] = Field(default_factory=dict)
+    engines: dict[str, Engine] = Field(default_factory=dict)
     files: dict[BundlePath, FileRecord] = Field(default_factory=dict)
     tools: dict[str, str] = Field(default_factory=dict)
 
@@ -120,6 +124,18 @@ class Manifest(Record):
                 raise ValueError(
                     f"calibration {name!r} needs {', '.join(missing)}, which files does not list"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_engines(self) -> Self:
+        for name, engine in self.engines.items():
+            if engine.name != name:
+                raise ValueError(f"engine {name!r} calls itself {engine.name!r}")
+            if engine.variant not in self.variants:
+                raise ValueError(f"engine {name!r} is of variant {engine.variant!r}, which does not exist")
+            missing = sorted(set(engine.files) - set(self.files))
+            if missing:
+                raise ValueError(f"engine {name!r} needs {', '.join(missing)}, which files does not list")
         return self
 
     @classmethod
@@ -165,11 +181,16 @@ class Manifest(Record):
         """List the files of a graph: itself, then the weights beside it (`<graph>.data`)."""
         return (graph, *sorted(path for path in self.files if path.startswith(f"{graph}.")))
 
+    def graph_sha256(self, graph: str) -> str:
+        """Hash a graph and its weights together: what an engine was built from."""
+        return recipe_sha256({path: self.files[path].sha256 for path in self.files_of(graph)})
+
     def merged(
         self,
         *,
         variants: Iterable[Variant] = (),
         calibrations: Iterable[Calibration] = (),
+        engines: Iterable[Engine] = (),
         files: Mapping[str, FileRecord] | None = None,
         tools: Mapping[str, str] | None = None,
         without: Iterable[str] = (),
@@ -179,9 +200,10 @@ class Manifest(Record):
         Args:
             variants: Variants to add or replace, by their names.
             calibrations: Calibrations to add or replace, by their names.
+            engines: Engines to add or replace, by their names.
             files: Files to add or replace.
             tools: Tool versions to add or replace.
-            without: Files to drop.
+            without: Files to drop; an engine whose file is among them is dropped too.
 
         Raises:
             BundleError: A path may leave the bundle.
@@ -194,6 +216,8 @@ class Manifest(Record):
             "written_by": __version__,
             "variants": self.variants | {variant.name: variant for variant in variants},
             "calibrations": self.calibrations | {item.name: item for item in calibrations},
+            "engines": {name: engine for name, engine in self.engines.items() if engine.file not in dropped}
+            | {engine.name: engine for engine in engines},
             "files": kept | dict(files or {}),
             "tools": self.tools | dict(tools or {}),
         }

@@ -12,10 +12,10 @@ Looks only: nothing is installed, configured or written, and no CUDA context is 
 
 from __future__ import annotations
 
+from pargo_export.device.gpu import Driver, Gpu
+from pargo_export.device.machine import Cpu, Jetson, Machine
 from pargo_export.doctor.abilities import Ability, PrecisionSupport
 from pargo_export.doctor.diagnosis import Diagnosis, diagnose
-from pargo_export.doctor.gpu import Driver, Gpu
-from pargo_export.doctor.machine import Cpu, Jetson, Machine
 
 __all__ = [
     "Ability",

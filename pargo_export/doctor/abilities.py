@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from pargo_export.bundle import Precision
-from pargo_export.doctor.gpu import Driver
+from pargo_export.device.gpu import Driver
 from pargo_export.doctor.packages import missing
 from pargo_export.runtime.backends import BACKENDS, Backend
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pargo_export._version import __version__
+from pargo_export.device.gpu import Driver, detect_driver
+from pargo_export.device.machine import Machine, detect_machine
 from pargo_export.doctor.abilities import Ability, find_abilities
-from pargo_export.doctor.gpu import Driver, detect_driver
-from pargo_export.doctor.machine import Machine, detect_machine
 from pargo_export.doctor.packages import find_versions
 
 __all__ = ["Diagnosis", "diagnose"]

@@ -9,9 +9,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from pargo_export.device import cuda_driver
 from pargo_export.errors import BackendError, BundleError, MissingDependencyError
 from pargo_export.runtime import Runtime
-from pargo_export.runtime.backends import OnnxRuntimeRunner, cuda_driver
+from pargo_export.runtime.backends import OnnxRuntimeRunner
 from pargo_export.runtime.backends import onnxruntime as backend
 from pargo_export.runtime.runner import RunnerOptions
 from pargo_export.signature import Signature

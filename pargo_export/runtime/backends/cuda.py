@@ -6,8 +6,8 @@ import importlib
 import importlib.util
 
 from pargo_export.bundle import Bundle, Variant
+from pargo_export.device.cuda_driver import find_compute_capability, find_driver_obstacle
 from pargo_export.runtime.backends.backend import Backend
-from pargo_export.runtime.backends.cuda_driver import find_compute_capability, find_driver_obstacle
 from pargo_export.runtime.backends.graph_files import check_graph
 from pargo_export.runtime.backends.messages import last_line
 from pargo_export.runtime.cuda.support import find_variant_refusal

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pargo_export.bundle import Bundle, Variant
+from pargo_export.device.cores import count_usable_cores
 from pargo_export.errors import BackendError, BundleError, MissingDependencyError
 from pargo_export.runtime.backends.backend import Backend
 from pargo_export.runtime.backends.graph_files import check_graph
 from pargo_export.runtime.backends.messages import last_line
 from pargo_export.runtime.backends.openvino_attention import attention_extensions
 from pargo_export.runtime.backends.openvino_module import require_openvino
-from pargo_export.runtime.cores import count_usable_cores
 from pargo_export.runtime.runner import Array, Runner, RunnerOptions
 from pargo_export.signature import Signature
 

@@ -18,9 +18,9 @@ from tolerances import TOLERANCES
 import pargo_export
 from pargo_export.assets import PHOTOGRAPH
 from pargo_export.bundle import Bundle
+from pargo_export.device.cuda_driver import find_compute_capability
 from pargo_export.errors import BackendError
 from pargo_export.runtime import Runtime
-from pargo_export.runtime.backends.cuda_driver import find_compute_capability
 from pargo_export.runtime.cuda.options import ProgramOptions
 from pargo_export.runtime.cuda.runner import CudaRunner
 

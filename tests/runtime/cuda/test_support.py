@@ -9,10 +9,10 @@ import pytest
 from golden_cases import golden_model
 
 from pargo_export.bundle import Bundle, Quantization
+from pargo_export.device import cuda_driver
 from pargo_export.errors import BackendError, ConfigError
 from pargo_export.runtime import Runtime
 from pargo_export.runtime.backends import cuda as cuda_backend
-from pargo_export.runtime.backends import cuda_driver
 from pargo_export.runtime.backends.cuda import CUDA
 from pargo_export.runtime.cuda.support import find_missing_rewrite, find_variant_refusal
 

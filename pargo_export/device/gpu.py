@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pargo_export.runtime.backends.cuda_driver import load_driver, read_compute_capability
+from pargo_export.device.cuda_driver import load_driver, read_compute_capability
 
 __all__ = ["Driver", "Gpu", "detect_driver"]
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pargo_export.runtime.cores import count_usable_cores
+from pargo_export.device.cores import count_usable_cores
 
 __all__ = ["Cpu", "Jetson", "Machine", "detect_machine"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pargo_export.runtime import cores
+from pargo_export.device import cores
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What this machine is, asked without a framework: processor, memory, NVIDIA driver and GPUs, Jetson."""
