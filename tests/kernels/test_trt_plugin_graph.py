@@ -11,12 +11,10 @@ from typing import Any
 
 import onnx
 import pytest
-
-from pargo_export.graph.functions import attention_functions
+from two_attentions import two_attentions
 
 pytest.importorskip("tensorrt_rtx")
 
-ATTRIBUTES = {"num_heads": 2, "num_partial": 6, "num_global": 2, "window": 3}
 PROCESS = Path(__file__).parents[1] / "rtx_plugin_process.py"
 
 
@@ -44,37 +42,9 @@ def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A graph of both nodes in FP16: one query for a batch of images, then the tokens among themselves."""
-    node = onnx.helper.make_node
-    sizes = {name: ATTRIBUTES[name] for name in ("num_heads", "num_partial", "num_global")}
-    nodes = [
-        node(
-            "PartialGlobalAttention",
-            ["query", "key", "value"],
-            ["read"],
-            name="cross",
-            domain="pargo",
-            **ATTRIBUTES,
-        ),
-        node(
-            "BlockDiagonalAttention", ["read"] * 3, ["mixed"], name="self", domain="pargo", window=0, **sizes
-        ),
-    ]
-    half = onnx.TensorProto.FLOAT16
-    value_info = onnx.helper.make_tensor_value_info
-    inputs = [
-        value_info("query", half, [1, 8, 32]),
-        value_info("key", half, ["batch", 18, 32]),
-        value_info("value", half, ["batch", 18, 32]),
-    ]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(nodes, "two", inputs, [value_info("mixed", half, ["batch", 8, 32])]),
-        opset_imports=[onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("pargo", 1)],
-        functions=attention_functions(num_partial=6, num_global=2, scaled=False, cascaded=False, opset=20),
-        ir_version=10,
-    )
+    """A graph of both nodes in FP16."""
     path = tmp_path_factory.mktemp("graph") / "two.onnx"
-    onnx.save(model, path)
+    onnx.save(two_attentions(), path)
     return path
 
 
