@@ -36,6 +36,10 @@ demo: $(READY)
 	$(BIN)/pargo-export verify $(DEMO)/bundle --checkpoint $(DEMO)/sample.safetensors
 	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg --variant fp32 -o $(DEMO)/tokens.safetensors
 	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg --variant int8-cpu -o $(DEMO)/tokens-int8.safetensors
+	@# TensorRT for RTX builds without a GPU; where it is not installed (not x86-64), there is no engine to show.
+	if $(BIN)/python -c "import tensorrt_rtx" 2>/dev/null; then \
+		$(BIN)/pargo-export trt $(DEMO)/bundle --int8 --target rtx:sm89; \
+	fi
 	$(BIN)/pargo-export inspect $(DEMO)/bundle
 
 test: $(READY)

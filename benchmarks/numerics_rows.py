@@ -56,8 +56,9 @@ def list_rows() -> list[Row]:
             update={"keep": (*default.keep, KeepRule(pattern="projector.llm_projection*", reason="study"))}
         ),
         "projector self-attention quantized": default.model_copy(
-            update={"attention": AttentionRule(projector_self=True)}
+            update={"attention": default.attention.model_copy(update={"projector_self": True})}
         ),
+        "attention in float": default.model_copy(update={"attention": AttentionRule()}),
         "weights by least squared error": default.model_copy(update={"weights": WeightRule(method="mse")}),
     }
     for name, recipe in variations.items():

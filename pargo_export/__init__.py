@@ -43,6 +43,10 @@ from pargo_export.errors import (
 if TYPE_CHECKING:
     from pargo_export.bundle import Bundle
     from pargo_export.config import ModelConfig, ProjectorConfig, VisionConfig
+    from pargo_export.deploy import DeployOptions, DeployResult, deploy_engine
+    from pargo_export.engine.build import EngineResult, build_engine
+    from pargo_export.engine.options import EngineOptions
+    from pargo_export.estimation.predict import Estimate, estimate
     from pargo_export.graph.export import ExportResult, export_onnx
     from pargo_export.graph.options import ExportOptions
     from pargo_export.graph.verify import VerifyReport, verify
@@ -63,7 +67,12 @@ __all__ = [
     "CalibrationResult",
     "CheckpointError",
     "ConfigError",
+    "DeployOptions",
+    "DeployResult",
     "EngineError",
+    "EngineOptions",
+    "EngineResult",
+    "Estimate",
     "ExportError",
     "ExportOptions",
     "ExportResult",
@@ -84,7 +93,10 @@ __all__ = [
     "VerifyReport",
     "VisionConfig",
     "__version__",
+    "build_engine",
     "calibrate",
+    "deploy_engine",
+    "estimate",
     "export_onnx",
     "load_checkpoint",
     "quantize",
@@ -96,6 +108,11 @@ _LAZY = {
     "Bundle": "pargo_export.bundle",
     "CalibrateOptions": "pargo_export.quantization.calibrate",
     "CalibrationResult": "pargo_export.quantization.calibrate",
+    "DeployOptions": "pargo_export.deploy",
+    "DeployResult": "pargo_export.deploy",
+    "EngineOptions": "pargo_export.engine.options",
+    "EngineResult": "pargo_export.engine.build",
+    "Estimate": "pargo_export.estimation.predict",
     "ExportOptions": "pargo_export.graph.options",
     "ExportResult": "pargo_export.graph.export",
     "ModelConfig": "pargo_export.config",
@@ -105,7 +122,10 @@ _LAZY = {
     "Runtime": "pargo_export.runtime",
     "VerifyReport": "pargo_export.graph.verify",
     "VisionConfig": "pargo_export.config",
+    "build_engine": "pargo_export.engine.build",
     "calibrate": "pargo_export.quantization.calibrate",
+    "deploy_engine": "pargo_export.deploy",
+    "estimate": "pargo_export.estimation.predict",
     "export_onnx": "pargo_export.graph.export",
     "load_checkpoint": "pargo_export.model.loading",
     "quantize": "pargo_export.quantization.quantize",
@@ -123,7 +143,8 @@ def __getattr__(name: str) -> Any:
         missing = (error.name or "").partition(".")[0]
         if missing == __name__:
             raise
-        extra = "quantize" if ".quantization." in _LAZY[name] else "export"
+        on_device = any(stage in _LAZY[name] for stage in (".quantization.", ".engine.", ".deploy"))
+        extra = "quantize" if on_device else "export"
         raise MissingDependencyError(
             f"pargo_export.{name} needs {missing}: pip install 'pargo-export[{extra}]'", name=missing
         ) from error

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pargo_export.assets import PHOTOGRAPH
-from pargo_export.bundle import Bundle, Variant
+from pargo_export.bundle import Bundle, Evidence, Variant
 from pargo_export.errors import BackendError
 from pargo_export.graph.check import Check, CheckFailure, perform
 from pargo_export.graph.comparison import PARITY_LIMITS, compare, find_failures
@@ -24,13 +24,13 @@ from pargo_export.preprocessing import preprocess_uint8
 from pargo_export.runtime import Runtime
 from pargo_export.runtime.selection import select
 
-__all__ = ["check_backend"]
+__all__ = ["References", "check_backend", "describe_agreement", "measure_agreement"]
 
 _REFERENCE_BACKEND = "onnxruntime"
 _SEED = 20240823  # the day the paper appeared
 
 # What a reference computed, by its name and the largest batch: several variants are held against the same one.
-_References: TypeAlias = dict[tuple[str, int], list[NDArray[np.float32]]]
+References: TypeAlias = dict[tuple[str, int], list[NDArray[np.float32]]]
 
 
 def check_backend(
@@ -61,7 +61,7 @@ def check_backend(
         bundle = Bundle.open(bundle)
     names = sorted(bundle.manifest.variants) if variant is None else [bundle.variant(variant).name]
     checks, refusals = [], []
-    references: _References = {}
+    references: References = {}
     for name in names:
         choice = select(bundle, backend=backend, variant=name)
         if not choice.candidates:
@@ -76,12 +76,28 @@ def check_backend(
     return tuple(checks)
 
 
-def _compare(bundle: Bundle, backend: str, name: str, references: _References) -> str:
-    """Run one variant and say how far it is from the reference, whose output is added to `references`.
+def measure_agreement(
+    bundle: Bundle, backend: str, name: str, *, references: References | None = None
+) -> Evidence:
+    """Run one variant on a backend of this machine and measure how far it is from the float32 variant.
+
+    A photograph alone, and the largest batch that the variant was made for.
+
+    Args:
+        bundle: The bundle.
+        backend: Name of the backend.
+        name: Name of the variant.
+        references: Outputs of reference variants that were run before; what is run here is added.
+
+    Returns:
+        The measurements of the output, held against the limits of the variant's own evidence.
 
     Raises:
-        CheckFailure: Further than the limits.
+        BackendError: The backend cannot run it.
+        BundleError: There is no such variant.
+        ParityError: A value is not finite, or the output has another shape.
     """
+    references = {} if references is None else references
     variant = bundle.variant(name)
     reference = _find_reference(bundle, variant)
     inputs = _inputs(bundle, variant)
@@ -94,19 +110,37 @@ def _compare(bundle: Bundle, backend: str, name: str, references: _References) -
         with Runtime.open(bundle, backend=_REFERENCE_BACKEND, variant=reference.name) as runtime:
             references[key] = [runtime.encode(images) for images in inputs.values()]
     output = variant.signature.outputs[0].name
-    measured = [
+    measured = tuple(
         compare(output, source, expected, found)
         for source, expected, found in zip(inputs, references[key], computed, strict=True)
-    ]
-    limits = variant.evidence.limits if variant.evidence else PARITY_LIMITS[variant.float_precision]
-    worst = max(measured, key=lambda item: item.max_abs)
-    ratio = min(item.sqnr_db or 0.0 for item in measured)
-    found = (
-        f"max abs {worst.max_abs:.2g}, worst token {min(item.cosine for item in measured):.6f}, SQNR {ratio:.1f} dB "
-        f"against {reference.name} in {_REFERENCE_BACKEND}"
     )
-    if find_failures(measured, limits):
-        raise CheckFailure(f"{found}; allowed are {limits.model_dump(exclude_none=True)}")
+    limits = variant.evidence.limits if variant.evidence else PARITY_LIMITS[variant.float_precision]
+    return Evidence(
+        stages=measured,
+        limits=limits,
+        passed=not find_failures(measured, limits),
+        reference=f"{reference.name} in {_REFERENCE_BACKEND}",
+    )
+
+
+def describe_agreement(evidence: Evidence) -> str:
+    """Say how far the worst measurement is, and from what."""
+    worst = max(item.max_abs for item in evidence.stages)
+    cosine = min(item.cosine for item in evidence.stages)
+    ratio = min(item.sqnr_db or 0.0 for item in evidence.stages)
+    return f"max abs {worst:.2g}, worst token {cosine:.6f}, SQNR {ratio:.1f} dB against {evidence.reference}"
+
+
+def _compare(bundle: Bundle, backend: str, name: str, references: References) -> str:
+    """Run one variant and say how far it is from the reference, whose output is added to `references`.
+
+    Raises:
+        CheckFailure: Further than the limits.
+    """
+    evidence = measure_agreement(bundle, backend, name, references=references)
+    found = describe_agreement(evidence)
+    if not evidence.passed:
+        raise CheckFailure(f"{found}; allowed are {evidence.limits.model_dump(exclude_none=True)}")
     return found
 
 

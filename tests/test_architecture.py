@@ -40,6 +40,7 @@ CHAIN = [
     "agreement",
     "deploy",
     "inspect",
+    "estimation",
     "doctor",
     "cli",
     "__main__",

@@ -14,11 +14,15 @@ from types import SimpleNamespace
 import pytest
 
 import pargo_export
+from pargo_export.bundle import EngineDevice
 from pargo_export.device.gpu import detect_driver
 from pargo_export.device.machine import detect_machine
 from pargo_export.doctor import Driver, Gpu, diagnose
+from pargo_export.doctor import tensorrt as doctor_tensorrt
 from pargo_export.doctor.abilities import find_abilities
 from pargo_export.doctor.packages import find_versions
+from pargo_export.doctor.tensorrt import find_tensorrt, note_jetpack
+from pargo_export.errors import MissingDependencyError
 from pargo_export.runtime.backends import BACKENDS, Backend
 
 NO_GPU = Driver("", "", (), "no NVIDIA driver is installed")
@@ -69,12 +73,18 @@ def _fake_driver(count=1, status=0):
     )
 
 
+def _refuse(_flavor):
+    raise MissingDependencyError("broken")
+
+
 def test_this_machine():
     """The tests run somewhere: there is a processor, memory, and ONNX Runtime to run a bundle with."""
     diagnosis = diagnose()
     assert diagnosis.can_run
     assert diagnosis.machine.memory_bytes > 10**8
     assert 1 <= diagnosis.machine.cpu.num_usable_cores <= diagnosis.machine.cpu.num_logical_cores
+    assert [state.flavor for state in diagnosis.tensorrt] == ["tensorrt", "rtx"]
+    assert all(bool(state.version) != bool(state.reason) for state in diagnosis.tensorrt)
     assert diagnosis.packages["numpy"] == metadata.version("numpy")
     assert json.loads(json.dumps(diagnosis.to_dict()))["can_run"] is True
 
@@ -230,6 +240,45 @@ def test_precisions_depend_on_the_gpu(capability, ok):
     assert not support["fp8"].ok
 
 
+@pytest.mark.parametrize(
+    ("version", "l4t", "expected"),
+    [
+        ("10.3.0", "36.4.3", ""),
+        ("10.30.0", "36.4.3", "JetPack 6.2 comes with TensorRT 10.3, found 10.30.0"),
+        ("11.4.1.5", "39.2.0", "JetPack 7.2 comes with TensorRT 10.16, found 11.4.1.5"),
+        ("10.3.0", "36.9.9", ""),
+        ("10.3.0", "", ""),
+    ],
+)
+def test_tensorrt_of_the_jetpack(version, l4t, expected):
+    """Another TensorRT than that of the JetPack is noted; of an unknown release nothing is said."""
+    assert note_jetpack(version, l4t).startswith(expected)
+    assert bool(note_jetpack(version, l4t)) == bool(expected)
+
+
+def test_the_tensorrt_that_is_missing_on_a_jetson(monkeypatch):
+    """Where it does not load, the version that belongs to the JetPack is named."""
+    monkeypatch.setattr(doctor_tensorrt, "load_tensorrt", _refuse)
+    device = EngineDevice(platform="linux-aarch64", jetson="Jetson", l4t="36.4.3", jetpack="6.2")
+    tensorrt, rtx = find_tensorrt(device)
+    assert (tensorrt.reason, tensorrt.note) == ("broken", "JetPack 6.2 comes with TensorRT 10.3")
+    assert (rtx.reason, rtx.note) == ("broken", "")
+
+
+@pytest.mark.parametrize(
+    ("capability", "note"),
+    [("", "no GPU"), ("8.9", ""), ("9.0", "does not serve H100, compute capability 9.0")],
+)
+def test_rtx_and_the_gpu(capability, note):
+    """TensorRT for RTX builds everywhere and runs on the GPUs that it serves."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    device = EngineDevice(name="H100", compute_capability=capability, platform="linux-x86_64")
+    state = find_tensorrt(device)[1]
+    assert state.reason == ""
+    assert state.note.endswith(note)
+    assert bool(state.note) == bool(note)
+
+
 def test_base_dependencies_are_enough():
     """Without any backend or framework the diagnosis still comes, and says what to install."""
     code = """
@@ -241,6 +290,7 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 from pargo_export.doctor import diagnose
 diagnosis = diagnose()
+assert all("pip install" in state.reason for state in diagnosis.tensorrt)
 print(diagnosis.can_run, *(ability.reason for ability in diagnosis.abilities), sep="\\n")
 """
     done = subprocess.run(

@@ -36,7 +36,7 @@ class ActivationRule(_Table):
     """How the range of an activation is chosen.
 
     Attributes:
-        method: `max`, `percentile`, `entropy` or `mse`.
+        method: `max`, `percentile`, `entropy`, `mse` or `output_mse`.
         percentile: Percentage of the values kept; `percentile` needs it, the others must not have it.
     """
 
@@ -79,9 +79,13 @@ class AttentionRule(_Table):
 
     Attributes:
         projector_self: Quantize both products of the projector's self-attention.
+        tower_scores: Quantize the product of queries and keys in the tower. It holds for the dialect `cpu` alone:
+            TensorRT's fused INT8 attention ends at 512 keys, and the tower has 577. `off` leaves it in floating point;
+            `where_possible` quantizes it in that dialect if the calibration saw its operands; `on` insists.
     """
 
     projector_self: bool = False
+    tower_scores: Literal["off", "where_possible", "on"] = "off"
 
 
 class KeepRule(_Table):
@@ -142,17 +146,22 @@ class QuantRecipe(_Table):
         if self.precision == "int8_weight_only":
             superfluous = {"activations", "override"} & self.model_fields_set
             superfluous |= {"smooth"} if self.smooth.alpha else set()
-            superfluous |= {"attention"} if self.attention.projector_self else set()
+            superfluous |= {"attention"} if self.attention != AttentionRule() else set()
             if superfluous:
                 raise ValueError(
                     f"precision 'int8_weight_only' leaves activations alone, but {sorted(superfluous)} are about them; "
                     "remove them or choose 'int8'"
                 )
+        if self.precision == "fp8" and self.attention.tower_scores != "off":
+            raise ValueError(
+                f"tower_scores is {self.attention.tower_scores!r}, but it is for integer units of CPUs, and fp8 has none; "
+                "leave it out or choose 'int8'"
+            )
         if self.precision == "fp8" and "entropy" in {
             rule.method for rule in (self.activations, *self.override)
         }:
             raise ValueError(
-                "method 'entropy' needs evenly spaced levels, which fp8 has not; choose 'max', 'percentile' or 'mse'"
+                "method 'entropy' needs evenly spaced levels, which fp8 has not; choose 'max', 'percentile', 'mse' or 'output_mse'"
             )
         return self
 

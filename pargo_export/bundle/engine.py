@@ -27,6 +27,7 @@ __all__ = [
 
 Flavor = Literal["tensorrt", "rtx"]
 Capability = Annotated[str, Field(pattern=r"^\d+\.\d+$")]  # "8.7"
+Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+")]  # "10.13.3.9"
 
 
 class BatchProfile(Record):
@@ -78,6 +79,18 @@ class EngineDevice(Record):
     jetson: str = ""
     l4t: str = ""
     jetpack: str = ""
+
+    @property
+    def is_jetson(self) -> bool:
+        """Whether it is a Jetson."""
+        return bool(self.jetson)
+
+    def __str__(self) -> str:
+        gpu = self.name or ("GPU" if self.compute_capability else "no GPU")
+        capability = f"compute capability {self.compute_capability}" if self.compute_capability else ""
+        jetpack = f"JetPack {self.jetpack}" if self.jetpack else ""
+        l4t = f"Jetson Linux {self.l4t}" if self.l4t and not jetpack else ""
+        return ", ".join(filter(None, (gpu, capability, self.platform, jetpack, l4t)))
 
 
 class PluginRequirement(Record):
@@ -140,7 +153,7 @@ class EngineTiming(Record):
 
     Attributes:
         batch: Images at once.
-        median_ms: Median of the GPU time of one run, milliseconds.
+        median_ms: Median time of one run, milliseconds: from pixels in the memory of the host to visual tokens there.
         num_runs: Runs measured.
     """
 
@@ -159,7 +172,8 @@ class Engine(Record):
         sidecar: This record as a file beside the engine.
         flavor: `tensorrt` or `rtx` (TensorRT for RTX).
         tensorrt_version: Version that built it, and that can load it.
-        compute_capabilities: GPUs that it was built for, for example `("8.7",)`.
+        compute_capabilities: GPUs that it was built for, for example `("8.7",)`; empty: what TensorRT for RTX builds
+            for by default, every GPU from 8.0 on that it serves.
         device: The machine that built it.
         profiles: Batch sizes, one profile each.
         graph_sha256: Hash of the variant's graph and weights (`Manifest.graph_sha256`) when it was built.
@@ -181,7 +195,7 @@ class Engine(Record):
     file: BundlePath
     sidecar: BundlePath
     flavor: Flavor
-    tensorrt_version: str
+    tensorrt_version: Version
     compute_capabilities: tuple[Capability, ...]
     device: EngineDevice
     profiles: tuple[BatchProfile, ...] = Field(min_length=1)

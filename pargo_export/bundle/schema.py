@@ -136,6 +136,11 @@ class Manifest(Record):
             missing = sorted(set(engine.files) - set(self.files))
             if missing:
                 raise ValueError(f"engine {name!r} needs {', '.join(missing)}, which files does not list")
+            file = self.files[engine.file]
+            if engine.engine_sha256 != file.sha256:
+                raise ValueError(f"engine {name!r} has sha256 {engine.engine_sha256}, its file {file.sha256}")
+            if engine.size_bytes != file.size_bytes:
+                raise ValueError(f"engine {name!r} has {engine.size_bytes} bytes, its file {file.size_bytes}")
         return self
 
     @classmethod

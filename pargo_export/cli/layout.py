@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pargo_export.signature import TensorSpec
 
-__all__ = ["count", "facts", "figure", "heading", "mark", "size", "table", "tensor"]
+__all__ = ["count", "facts", "figure", "heading", "mark", "size", "table", "tensor", "verbatim"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -70,3 +70,8 @@ def figure(number: float) -> str:
 def tensor(spec: TensorSpec) -> str:
     """`pixel_values float32[batch, 3, 336, 336]`."""
     return f"{spec.name} {spec.dtype}[{', '.join(map(str, spec.shape))}]"
+
+
+def verbatim(text: str) -> Text:
+    """Text to copy, such as a command: in one line, however wide the terminal is."""
+    return Text(text, no_wrap=True, overflow="ignore")

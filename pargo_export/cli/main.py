@@ -14,7 +14,19 @@ from pargo_export._version import __version__
 __all__ = ["COMMANDS", "cli", "main"]
 
 # In the order in which they are used.
-COMMANDS = ("sample", "onnx", "calibrate", "quantize", "verify", "run", "inspect", "doctor")
+COMMANDS = (
+    "sample",
+    "onnx",
+    "calibrate",
+    "quantize",
+    "trt",
+    "verify",
+    "run",
+    "handover",
+    "inspect",
+    "estimate",
+    "doctor",
+)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 

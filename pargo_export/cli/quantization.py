@@ -43,9 +43,12 @@ def quantization_rows(variant: Variant, calibration: Calibration | None) -> Iter
         # Weights are symmetric in both dialects.
         weights_only = variant.precision == "int8_weight_only"
         yield "dialect", "weights alone, symmetric" if weights_only else _DIALECTS[made.dialect]
-        total = len(made.quantized) + len(made.kept)
+        attentions = sum(path.endswith(".core") for path in made.quantized)
+        linears = len(made.quantized) - attentions
+        total = linears + sum(not path.endswith(".core") for path in made.kept)
         smoothed = f", outliers smoothed in front of {len(made.smoothed)}" if made.smoothed else ""
-        yield "quantized", f"{len(made.quantized)} of {total} linears{smoothed}"
+        products = f"; products of {attentions} attentions" if attentions else ""
+        yield "quantized", f"{linears} of {total} linears{smoothed}{products}"
     for reason, paths in group_kept(made.kept).items():
         yield "kept in float", f"{_names(paths)}: {reason}"
     if calibration is not None:

@@ -109,7 +109,8 @@ class Reporter:
 
     def _print(self, items: Iterable[RenderableType]) -> None:
         for item in items:
-            self._out.print(item, markup=False)
+            verbatim = getattr(item, "overflow", None) == "ignore"  # layout.verbatim
+            self._out.print(item, markup=False, soft_wrap=verbatim)
 
     def _start_bar(self, total: int) -> tuple[Progress, TaskID]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

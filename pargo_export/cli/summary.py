@@ -11,9 +11,10 @@ from rich.text import Text
 
 from pargo_export.bundle import Calibration, Manifest
 from pargo_export.cli import layout
+from pargo_export.cli.engine_rows import engine_rows
 from pargo_export.cli.quantization import calibration_rows, quantization_rows
 from pargo_export.graph.check import summarize_evidence
-from pargo_export.inspect import BlockCost, CostTable, GraphSummary, Summary
+from pargo_export.inspect import BlockCost, CostTable, EngineState, GraphSummary, Summary
 
 __all__ = ["render_summary"]
 
@@ -35,6 +36,10 @@ def render_summary(summary: Summary, variant: str | None = None) -> Iterator[Ren
     for graph in graphs:
         yield layout.heading(f"Variant {graph.variant.name}")
         yield layout.facts(_variant(graph, manifest))
+    for name, engine in sorted(manifest.engines.items()):
+        if variant in {None, engine.variant}:
+            yield layout.heading(f"Engine {name}, of variant {engine.variant}")
+            yield layout.facts([*engine_rows(engine), *_state(summary.engines[name])])
     for calibration in _calibrations(manifest, variant):
         yield layout.heading(f"Calibration {calibration.name}")
         size = sum(manifest.files[path].size_bytes for path in calibration.files)
@@ -48,6 +53,15 @@ def render_summary(summary: Summary, variant: str | None = None) -> Iterator[Ren
         for path, record in sorted(manifest.files.items())
     ]
     yield layout.table(("file", "size", "sha256", "stage"), rows)
+
+
+def _state(state: EngineState) -> Iterator[tuple[str, str]]:
+    yield "stale", "the graph of its variant has changed since" if state.is_stale else ""
+    yield (
+        "runs here",
+        f"no: {state.refusal}" if state.refusal else "yes, as far as can be told before it is loaded",
+    )
+    yield "sidecar", state.problem
 
 
 def _calibrations(manifest: Manifest, variant: str | None) -> list[Calibration]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from pargo_export.device.cuda_driver import load_driver, read_compute_capability
 
-__all__ = ["Driver", "Gpu", "detect_driver"]
+__all__ = ["MIN_CAPABILITY", "Driver", "Gpu", "detect_driver"]
 
+# Compute capability from which NVIDIA GPUs multiply in a number format.
+MIN_CAPABILITY = {"bfloat16": (8, 0), "fp8": (8, 9), "nvfp4": (10, 0)}
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 

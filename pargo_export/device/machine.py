@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pargo_export.device.cores import count_usable_cores
 
-__all__ = ["Cpu", "Jetson", "Machine", "detect_machine"]
+__all__ = ["Cpu", "Jetson", "Machine", "detect_jetson", "detect_machine"]
 
 # What decides how fast ONNX Runtime and OpenVINO are: vector width, dot products of 8-bit integers, matrix units.
 _FEATURES = (
@@ -92,8 +92,18 @@ def detect_machine(root: Path = Path("/")) -> Machine:
         python=platform.python_version(),
         cpu=_detect_cpu(_read(root / "proc/cpuinfo")),
         memory_bytes=_detect_memory(root),
-        jetson=_detect_jetson(root),
+        jetson=detect_jetson(root),
     )
+
+
+def detect_jetson(root: Path = Path("/")) -> Jetson | None:
+    """Describe the Jetson; `None` if the machine is none."""
+    release = _read(root / "etc/nv_tegra_release")  # "# R36 (release), REVISION: 4.3, ..."
+    model = _read(root / "proc/device-tree/model").strip("\0\n ")
+    if not release and "jetson" not in model.lower():
+        return None
+    match = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", release)
+    return Jetson(model, f"{match[1]}.{match[2]}" if match else "")
 
 
 def _read(path: Path) -> str:
@@ -122,12 +132,3 @@ def _detect_memory(root: Path) -> int:
     total = 1024 * int(match[1]) if match else 0
     limit = _read(root / "sys/fs/cgroup/memory.max").strip()  # "max", or empty on cgroup version 1
     return min(total, int(limit)) if limit.isdecimal() else total
-
-
-def _detect_jetson(root: Path) -> Jetson | None:
-    release = _read(root / "etc/nv_tegra_release")  # "# R36 (release), REVISION: 4.3, ..."
-    model = _read(root / "proc/device-tree/model").strip("\0\n ")
-    if not release and "jetson" not in model.lower():
-        return None
-    match = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", release)
-    return Jetson(model, f"{match[1]}.{match[2]}" if match else "")

@@ -16,6 +16,7 @@ from pargo_export.device.gpu import Driver, Gpu
 from pargo_export.device.machine import Cpu, Jetson, Machine
 from pargo_export.doctor.abilities import Ability, PrecisionSupport
 from pargo_export.doctor.diagnosis import Diagnosis, diagnose
+from pargo_export.doctor.tensorrt import TensorRTState
 
 __all__ = [
     "Ability",
@@ -26,5 +27,6 @@ __all__ = [
     "Jetson",
     "Machine",
     "PrecisionSupport",
+    "TensorRTState",
     "diagnose",
 ]

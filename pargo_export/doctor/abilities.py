@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import get_args
 
 from pargo_export.bundle import Precision
-from pargo_export.device.gpu import Driver
+from pargo_export.device.gpu import MIN_CAPABILITY, Driver
 from pargo_export.doctor.packages import missing
 from pargo_export.runtime.backends import BACKENDS, Backend
 
 __all__ = ["Ability", "PrecisionSupport", "find_abilities"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-# Compute capability from which NVIDIA GPUs multiply in a precision.
-_MIN_CAPABILITY = {"bfloat16": (8, 0), "fp8": (8, 9), "nvfp4": (10, 0)}
 # Instruction sets with 8-bit dot products, the fastest first: without one, int8 gains little on a CPU.
 _INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "dotprod")
 
@@ -95,7 +93,7 @@ def _support(backend: Backend, precision: str, driver: Driver) -> PrecisionSuppo
     if precision not in backend.precisions:
         reason = backend.unsupported.get(precision, "this version does not know that precision")
         return PrecisionSupport(precision, ok=False, reason=reason)
-    wanted = _MIN_CAPABILITY.get(precision, (0, 0))
+    wanted = MIN_CAPABILITY.get(precision, (0, 0))
     if backend.device != "CPU" and driver.gpus:
         gpu = driver.gpus[0]
         if tuple(map(int, gpu.compute_capability.split("."))) < wanted:

@@ -11,6 +11,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "base": ("click", "numpy", "pillow", "pydantic", "rich", "safetensors"),
     "export": ("onnx", "onnxruntime", "onnxscript", "torch"),
     "backends": (
+        "cuda-bindings",
         "onnx-ir",
         "onnxruntime",
         "onnxruntime-gpu",

@@ -9,11 +9,13 @@ from pargo_export.inspect.accuracy import StageAccuracy, group_kept, worst_by_st
 from pargo_export.inspect.cost import BlockCost, CostTable, estimate_cost
 from pargo_export.inspect.draw_masks import draw_masks, mask_text
 from pargo_export.inspect.draw_windows import draw_windows
+from pargo_export.inspect.engines import EngineState, find_engine_states
 from pargo_export.inspect.summary import Geometry, GraphSummary, Summary, summarize
 
 __all__ = [
     "BlockCost",
     "CostTable",
+    "EngineState",
     "Geometry",
     "GraphSummary",
     "StageAccuracy",
@@ -21,6 +23,7 @@ __all__ = [
     "draw_masks",
     "draw_windows",
     "estimate_cost",
+    "find_engine_states",
     "group_kept",
     "mask_text",
     "summarize",

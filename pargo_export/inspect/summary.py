@@ -12,6 +12,7 @@ from pargo_export.bundle import Bundle, Manifest, Variant
 from pargo_export.config import ModelConfig
 from pargo_export.errors import MissingDependencyError
 from pargo_export.inspect.cost import CostTable, estimate_cost
+from pargo_export.inspect.engines import EngineState, find_engine_states
 from pargo_export.optional import require
 
 __all__ = ["Geometry", "GraphSummary", "Summary", "count_nodes", "summarize"]
@@ -90,6 +91,7 @@ class Summary:
         geometry: The sizes that follow from the configuration.
         reference: What one run of the reference costs, with its dense masks, in float32.
         graphs: The variants, by name.
+        engines: Whether the engines can run here, by name.
     """
 
     path: Path
@@ -97,6 +99,7 @@ class Summary:
     geometry: Geometry
     reference: CostTable
     graphs: dict[str, GraphSummary]
+    engines: dict[str, EngineState]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary in the types of JSON."""
@@ -114,6 +117,7 @@ class Summary:
                 }
                 for name, graph in self.graphs.items()
             },
+            "engines": {name: asdict(state) for name, state in self.engines.items()},
         }
 
 
@@ -140,6 +144,7 @@ def summarize(bundle: Bundle | str | os.PathLike[str], *, batch: int = 1) -> Sum
             name: _summarize_variant(bundle, variant, batch)
             for name, variant in sorted(manifest.variants.items())
         },
+        engines=find_engine_states(bundle),
     )
 
 

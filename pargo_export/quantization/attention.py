@@ -2,8 +2,8 @@
 
 The fused node is written out first, for this one attention: its products are then nodes of the graph. Queries, keys
 and values have the ranges that calibration saw at the inputs of the node; attention weights lie in [0, 1] by
-definition. Cross-attention and the tower's attention are not touched: TensorRT's fused INT8 attention ends at 512
-keys, and they have 576 and 577.
+definition. Cross-attention is not touched: TensorRT's fused INT8 attention ends at 512 keys, it has 576. Nor is the
+tower's attention here: `attention_scores.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pargo_export.errors import CalibrationError, QuantizationError
 from pargo_export.quantization.insert_qdq import ActivationDType, quantize_value
 from pargo_export.quantization.statistics import Observation
 
-__all__ = ["quantize_self_attention"]
+__all__ = ["operand_range", "quantize_self_attention", "reads_softmax"]
 
 _FUNCTION = "BlockDiagonalAttention"
 _WEIGHTS = Range(0.0, 1.0)  # of a softmax
@@ -98,26 +98,15 @@ def _quantize_products(
     float_dtype: ir.DataType | None,
 ) -> None:
     symmetric = dtype != "uint8"
-    rule = recipe.activations
-
-    def range_of(name: str) -> Range:
-        return compute_range(
-            seen[name],
-            rule.method,
-            symmetric=symmetric,
-            percentile=rule.percentile or 99.99,
-            grid="fp8" if recipe.precision == "fp8" else "integer",
-        )
-
     for node in nodes:
         if node.op_type != "MatMul":
             continue
-        names = (None, "value") if _reads_softmax(node) else ("query", "key")
+        names = (None, "value") if reads_softmax(node) else ("query", "key")
         for index, name in enumerate(names):
             operand = node.inputs[index]
             if operand is None:
                 continue
-            value_range = _WEIGHTS if name is None else range_of(name)
+            value_range = _WEIGHTS if name is None else operand_range(seen[name], recipe, symmetric=symmetric)
             if (
                 operand.dtype is None and float_dtype is not None
             ):  # types inside a function body are not written down
@@ -125,8 +114,28 @@ def _quantize_products(
             node.replace_input_with(index, quantize_value(graph, operand, value_range, dtype))
 
 
-def _reads_softmax(product: ir.Node) -> bool:
-    """Whether the left operand is attention weights, possibly cast."""
+def operand_range(statistics: TensorStatistics, recipe: QuantRecipe, *, symmetric: bool) -> Range:
+    """Choose the range of queries, keys or values by the method of the recipe.
+
+    What reads them is no weight, so `output_mse` knows no gain of their channels and clips nothing.
+
+    Args:
+        statistics: What calibration saw of them.
+        recipe: Has the range method.
+        symmetric: Whether the range is.
+    """
+    rule = recipe.activations
+    return compute_range(
+        statistics,
+        "max" if rule.method == "output_mse" else rule.method,
+        symmetric=symmetric,
+        percentile=rule.percentile or 99.99,
+        grid="fp8" if recipe.precision == "fp8" else "integer",
+    )
+
+
+def reads_softmax(product: ir.Node) -> bool:
+    """Whether the left operand of a product is attention weights, possibly cast."""
     value = product.inputs[0]
     while value is not None and (producer := value.producer()) is not None:
         if producer.op_type == "Softmax":

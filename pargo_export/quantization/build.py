@@ -16,12 +16,14 @@ from pargo_export.bundle import Dialect
 from pargo_export.errors import QuantizationError
 from pargo_export.graph.save import save_graph
 from pargo_export.quantization.attention import quantize_self_attention
+from pargo_export.quantization.attention_scores import quantize_tower_scores
 from pargo_export.quantization.half import convert_to_half
 from pargo_export.quantization.insert_qdq import ActivationDType, quantize_activation, quantize_weights
 from pargo_export.quantization.linears import find_linears
 from pargo_export.quantization.observe import group_by_activation
 from pargo_export.quantization.plan import ActivationPlan, make_plan, require_known_patterns
 from pargo_export.quantization.smooth import find_norm_site, scale_into_norm
+from pargo_export.quantization.split_products import split_merged_products
 from pargo_export.quantization.stages import find_blocks, find_stages
 from pargo_export.quantization.statistics import Observation
 
@@ -35,8 +37,8 @@ class GraphFacts:
     """What was done to a graph.
 
     Attributes:
-        quantized: Linears that are quantized, by module path.
-        kept: The others, with the reason.
+        quantized: Linears that are quantized, and attentions whose products are, by module path.
+        kept: The other linears, and attentions that the recipe wanted quantized, with the reason.
         smoothed: Linears in front of which outliers were moved into the weights.
         stages: Value that holds each stage (`stages.find_stages`).
         blocks: Value that leaves each block (`stages.find_blocks`).
@@ -137,6 +139,11 @@ class GraphBuilder:
                 quantized += quantize_self_attention(
                     model, self.recipe, self.observation, self._activation_dtype, kept
                 )
+            attentions, left = quantize_tower_scores(model, self.recipe, self.observation, self.dialect, kept)
+            quantized += attentions
+            kept |= left
+            if self.dialect == "cpu" and self.recipe.precision == "int8":
+                split_merged_products(model)
         if self.dialect == "tensorrt":
             _leave_softmax_precision_to_the_parser(model)
         model.metadata_props.update(self.metadata)

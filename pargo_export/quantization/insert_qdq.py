@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pargo_calibration.ranges import Range, quantize_weight, scale_and_zero_point, weight_scales
 from pargo_export.errors import QuantizationError
-from pargo_export.quantization.linears import Linear, weight_array
+from pargo_export.quantization.linears import Linear, finite_weight
 
 __all__ = ["ActivationDType", "quantize_activation", "quantize_value", "quantize_weights"]
 
@@ -92,12 +92,7 @@ def quantize_weights(
     """
     weight, axis = linear.node.inputs[1], linear.output_axis
     assert weight is not None  # noqa: S101 - a linear has a weight
-    values = weight_array(weight)
-    if not np.isfinite(values).all():
-        bad = int(np.count_nonzero(~np.isfinite(values)))
-        raise QuantizationError(
-            f"weight {weight.name!r} holds {bad} NaN or infinite values; check the checkpoint that was exported"
-        )
+    values = finite_weight(weight)
     float_dtype = _float_dtype(weight)
     matrix = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
     scales = _round_up(weight_scales(matrix, 1, method, dtype), float_dtype)

@@ -37,10 +37,10 @@ _ERRORS_ONLY = 3
 
 @dataclass(frozen=True)
 class IntegerKernels:
-    """What became of the products with a weight in ONNX Runtime's own graph.
+    """What became of the products with a weight, and of quantized attention products, in ONNX Runtime's own graph.
 
     Attributes:
-        integer: Number of products by integer kernel, for example `{"MatMulIntegerToFloat": 35}`.
+        integer: Number of products by integer kernel, for example `{"MatMulIntegerToFloat": 60}`.
         weight_only: Number of products that unpack 8-bit weights by themselves, by kernel.
         floats: Products with a weight that compute in floating point, by node name.
         leftover_qdq: DequantizeLinear nodes that fused into no kernel.
@@ -53,7 +53,7 @@ class IntegerKernels:
 
     @property
     def num_quantized(self) -> int:
-        """Products whose weights stay quantized until the kernel."""
+        """Products whose operands stay quantized until the kernel."""
         return sum(self.integer.values()) + sum(self.weight_only.values())
 
 

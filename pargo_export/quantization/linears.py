@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pargo_export.errors import QuantizationError
 
-__all__ = ["Linear", "block_of", "find_linears", "weight_array"]
+__all__ = ["Linear", "block_of", "find_linears", "finite_weight", "weight_array"]
 
 _BLOCK = re.compile(r"^(tower\.blocks\.\d+|projector\.layers\.\d+)(?=\.|$)")
 
@@ -93,6 +93,21 @@ def weight_array(weight: ir.Value) -> NDArray[np.float32]:
         raise QuantizationError(
             f"weight {weight.name!r} cannot be read: {error}; copy the bundle to plain files of its own (cp -r)"
         ) from error
+
+
+def finite_weight(weight: ir.Value) -> NDArray[np.float32]:
+    """The weight in float32, all of it finite; external data are read now.
+
+    Raises:
+        QuantizationError: It holds NaN or infinity, has no value, or cannot be read.
+    """
+    values = weight_array(weight)
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise QuantizationError(
+            f"weight {weight.name!r} holds {bad} NaN or infinite values; check the checkpoint that was exported"
+        )
+    return values
 
 
 def _weight_of(node: ir.Node) -> tuple[ir.Value, int] | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pargo_calibration import TensorStatistics
 from pargo_export.errors import CalibrationError
+from pargo_export.quantization.attention_scores import find_score_products
 from pargo_export.quantization.linears import Linear, find_linears, weight_array
 from pargo_export.quantization.sessions import open_session
 from pargo_export.quantization.smooth import choose_factors, find_norm_site
@@ -38,8 +39,13 @@ def group_by_activation(linears: list[Linear]) -> dict[str, list[Linear]]:
 
 
 def attention_inputs(model: ir.Model) -> dict[str, ir.Value]:
-    """Return the inputs of the projector's fused self-attentions, as `<module path>/query`, `/key`, `/value`."""
+    """Return what attention products read that a recipe can quantize, as `<module path>/query`, `/key`, `/value`.
+
+    These are the inputs of the projector's fused self-attentions, and the rotated queries and keys of the tower.
+    """
     found: dict[str, ir.Value] = {}
+    for product in find_score_products(model):
+        found |= product.operands
     for node in model.graph:
         if node.op_type == _SELF_ATTENTION:
             path = (node.name or "").rpartition("/")[0]

@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pargo_calibration import QuantRecipe, Range, compute_range
 from pargo_calibration import errors as calibration_errors
 from pargo_export.errors import CalibrationError, QuantizationError
-from pargo_export.quantization.linears import Linear
+from pargo_export.quantization.linears import Linear, finite_weight
 from pargo_export.quantization.statistics import ActivationStatistics, Observation
 
-__all__ = ["ActivationPlan", "make_plan", "require_known_patterns"]
+__all__ = ["ActivationPlan", "channel_gain", "make_plan", "require_known_patterns"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class ActivationPlan:
 
         Raises:
             CalibrationError: The statistics allow none.
+            QuantizationError: A weight holds NaN or infinity.
         """
         item = self.statistics
         statistics = None if item is None else (item.smoothed if smoothed else item.plain)
@@ -39,6 +43,7 @@ class ActivationPlan:
         if statistics is None:
             raise CalibrationError(f"calibration saw nothing of the input of {path}; calibrate again")
         rule = recipe.activations_of(path)
+        gain = channel_gain(self.linears, statistics.num_channels) if rule.method == "output_mse" else None
         try:
             return compute_range(
                 statistics,
@@ -46,9 +51,35 @@ class ActivationPlan:
                 symmetric=symmetric,
                 percentile=rule.percentile or 99.99,
                 grid="fp8" if recipe.precision == "fp8" else "integer",
+                channel_gain=gain,
             )
         except calibration_errors.CalibrationError as error:
             raise CalibrationError(f"input of {path}: {error}") from error
+
+
+def channel_gain(linears: Sequence[Linear], num_channels: int) -> NDArray[np.float64]:
+    """Sum the squared weights that read each channel of an activation, as they are in the graph now.
+
+    Args:
+        linears: The linears that read it.
+        num_channels: C of its statistics. Rows beyond are padding, and read zeros; missing ones count as zero.
+
+    Returns:
+        float64 `[C]`.
+
+    Raises:
+        QuantizationError: A weight holds NaN or infinity.
+    """
+    gain = np.zeros(num_channels)
+    for linear in linears:
+        weight = linear.node.inputs[1]
+        assert weight is not None  # noqa: S101 - a linear has a weight
+        input_axis = 1 if linear.node.op_type == "Conv" else 1 - linear.output_axis
+        rows = np.moveaxis(finite_weight(weight), input_axis, 0)
+        squares = np.square(rows.reshape(len(rows), -1), dtype=np.float64).sum(axis=1)
+        used = min(num_channels, squares.size)
+        gain[:used] += squares[:used]
+    return gain
 
 
 def require_known_patterns(linears: Sequence[Linear], recipe: QuantRecipe) -> None:

@@ -280,7 +280,7 @@ def _measure_each(
 
 
 def _without_attention(builder: GraphBuilder) -> QuantRecipe | None:
-    """Return the recipe with float attention products: they belong to no linear."""
+    """Return the recipe with float attention products: they are part of no linear."""
     if builder.recipe is None:
         return None
     return builder.recipe.model_copy(update={"attention": AttentionRule()})

@@ -32,7 +32,9 @@ def describe_provenance(runtime: Runtime, image_names: Iterable[str]) -> dict[st
     """
     manifest, variant = runtime.bundle.manifest, runtime.variant
     outputs = {spec.name: {"dtype": spec.dtype, "axes": spec.shape} for spec in variant.signature.outputs}
-    return {
+    engine = runtime.engine
+    of_engine = {} if engine is None else {"engine": engine.name, "engine_sha256": engine.engine_sha256}
+    return of_engine | {
         "backend": runtime.backend,
         "bundle_sha256": sha256_bytes(manifest.to_json()),
         "component": variant.component,

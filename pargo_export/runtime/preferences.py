@@ -8,8 +8,11 @@ __all__ = ["PREFERENCES", "kind_of"]
 
 _INT8_FOR_CPUS = "int8 for CPUs"
 _MEASURED_FP8 = "fp8, measured"
+_KINDS_OF_ENGINES = ("float16", "bfloat16", _MEASURED_FP8, "int8", "int8_weight_only", "fp8", "float32")
 
-# A GPU before the CPU, and there the kernels of this project before ONNX Runtime's. FP8 is the fastest (figures in
+# An engine before everything else: somebody built it for this very device. Among engines measured times decide; without
+# them the exact floats come before what is quantized, which is not always faster (docs/tensorrt.md). After them
+# a GPU before the CPU, and there the kernels of this project before ONNX Runtime's. FP8 is the fastest (figures in
 # docs/performance.md), but it differs visibly from float16: its evidence must have passed. INT8 products of the library
 # are slower than float16 ones on Hopper. On the CPU by measured time of the full-size model (2 cores with
 # AVX512-VNNI, one image):
@@ -17,6 +20,7 @@ _MEASURED_FP8 = "fp8, measured"
 # widens the weights once, and 5.5 s in ONNX Runtime. What follows was made for GPUs or to save memory, and runs here
 # without gain. Only what ranks before float32 may differ from it visibly: its evidence must have passed.
 PREFERENCES: tuple[tuple[str, str], ...] = (
+    *((backend, kind) for backend in ("tensorrt", "tensorrt-rtx") for kind in _KINDS_OF_ENGINES),
     ("cuda", _MEASURED_FP8),
     ("cuda", "float16"),
     ("cuda", "bfloat16"),

@@ -36,6 +36,8 @@ class RunnerOptions:
             wait. Backends for CPUs take as many callers as there are.
         warmup: Run once when opened; what only the first run would show, such as a GPU without kernels
             for it, is then found while another backend can still be chosen.
+        engine: Name of the TensorRT engine to run; filled in by the selection for backends that run engines.
+        accept_failed: Run the engine even if its evidence failed: it was asked for by name.
     """
 
     threads: int | None = None
@@ -43,6 +45,8 @@ class RunnerOptions:
     verify: bool = True
     warmup: bool = True
     streams: int = 1
+    engine: str | None = None
+    accept_failed: bool = False
 
 
 class Runner(ABC):
@@ -57,10 +61,12 @@ class Runner(ABC):
         normalizes: Takes uint8 pixels as well where the signature says normalised ones, and normalises
             them on its device.
         takes_device_arrays: Has `run_on_device`.
+        max_batch: Largest batch of one run, where that may be less than the variant was made for; else `None`.
     """
 
     normalizes: bool = False
     takes_device_arrays: bool = False
+    max_batch: int | None = None
 
     def __init__(self, signature: Signature, description: str) -> None:
         self.signature = signature
@@ -97,6 +103,10 @@ class Runner(ABC):
         self._check(feed)
         with self._running():
             return self._execute(feed)
+
+    def takes_device_array(self, array: Any) -> bool:  # noqa: ARG002 - what others need
+        """Whether `run_on_device` takes an array of a GPU, whose dtype and shape suit the model; else it comes by the host."""
+        return self.takes_device_arrays
 
     def run_on_device(self, values: Any, batch_size: int) -> Any:  # noqa: ARG002 - what others need
         """Compute an array that lies on the device of this runner, into one there, batch by batch.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from pargo_export.bundle import Bundle, Variant
+from pargo_export.bundle import Bundle, Engine, Variant
 from pargo_export.config import ModelConfig
 from pargo_export.errors import BundleError, ConfigError, InputError
 from pargo_export.runtime.arrays import describe, is_on_cuda, to_library
@@ -39,6 +39,8 @@ class Runtime:
         bundle: Where the graph is from.
         variant: The graph.
         backend: Name of the backend that runs it.
+        engine: The TensorRT engine that runs; `None` on other backends.
+        max_batch: Images in one run at most: what the variant, or the engine, was made for.
         config: The model.
         signature: Inputs and outputs of the graph.
     """
@@ -47,9 +49,11 @@ class Runtime:
         self.bundle = bundle
         self.variant: Variant = choice.variant
         self.backend: str = choice.backend.name
+        self.engine: Engine | None = choice.engine
         self.config: ModelConfig = bundle.manifest.model
         self.signature: Signature = choice.variant.signature
         self._runner = runner
+        self.max_batch: int = min(self.variant.max_batch, runner.max_batch or self.variant.max_batch)
         self._worker = Worker()
         self._output = self.signature.outputs[0]
         preprocessing = bundle.manifest.preprocessing
@@ -75,6 +79,7 @@ class Runtime:
         *,
         backend: str = "auto",
         variant: str | None = None,
+        engine: str | None = None,
         threads: int | None = None,
         allow_spinning: bool = False,
         warmup: bool = True,
@@ -85,23 +90,26 @@ class Runtime:
 
         Args:
             bundle: The directory, or the opened bundle.
-            backend: `"auto"`, `"cuda"` (an NVIDIA GPU, by the kernels of this project), `"onnxruntime"` (CPU),
-                `"onnxruntime-cuda"`, `"openvino"` (CPU) or `"openvino-bf16"`: CPU, what is not quantized in
-                bfloat16 whatever the graph says; never chosen by `"auto"`.
+            backend: `"auto"`, `"tensorrt"` or `"tensorrt-rtx"` (an engine that was built for this GPU), `"cuda"` (an
+                NVIDIA GPU, by the kernels of this project), `"onnxruntime"` (CPU), `"onnxruntime-cuda"`, `"openvino"`
+                (CPU) or `"openvino-bf16"`: CPU, what is not quantized in bfloat16 whatever the graph says; never chosen
+                by `"auto"`.
             variant: Name of the variant; by default the whole model, in the precision that suits the machine.
+            engine: Name of a TensorRT engine of the bundle; it then runs even if its evidence failed. By default the
+                fastest of those that were built for this machine.
             threads: CPU threads of one run; by default every physical core that this process may use.
             allow_spinning: Let idle CPU threads wait busily. Worth it only if the cores have nothing else
                 to do: with several runtimes on few cores it makes all of them slower.
             warmup: Run once on zeros, so that the first picture does not pay for what is set up late.
             verify: Hash the graph and its weights before loading them (about a second a gigabyte). Without
-                it only their sizes are compared with the manifest.
-            streams: Batches that the backend `"cuda"` computes at the same time, for callers in several threads;
-                each takes memory of its own.
+                it only their sizes are compared with the manifest; TensorRT engines are hashed always, they are code.
+            streams: Batches that a GPU (`"cuda"`, `"tensorrt"`, `"tensorrt-rtx"`) computes at the same time, for callers
+                in several threads; each takes memory of its own.
 
         Raises:
             BackendError: Nothing can run the bundle here, or the named backend or variant cannot; the message
                 says why for each.
-            BundleError: There is no valid bundle, or no such variant.
+            BundleError: There is no valid bundle, or no such variant or engine.
             ConfigError: `threads` or `streams` is not positive.
             IntegrityError: A file of the bundle is not the one that the manifest describes.
         """
@@ -112,9 +120,15 @@ class Runtime:
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
         options = RunnerOptions(
-            threads=threads, allow_spinning=allow_spinning, verify=verify, warmup=warmup, streams=streams
+            threads=threads,
+            allow_spinning=allow_spinning,
+            verify=verify,
+            warmup=warmup,
+            streams=streams,
+            accept_failed=engine is not None,
         )
-        choice, runner = open_runner(bundle, select(bundle, backend=backend, variant=variant), options)
+        selection = select(bundle, backend=backend, variant=variant, engine=engine)
+        choice, runner = open_runner(bundle, selection, options)
         try:
             return cls(bundle, choice, runner)
         except BaseException:
@@ -165,7 +179,8 @@ class Runtime:
             InputError: Nothing was handed, an array does not fit, has values that are not finite, or
                 `batch_size` is out of range.
         """
-        if self._runner.takes_device_arrays and is_on_cuda(images) and self._feeder.fits_on_device(images):
+        on_device = is_on_cuda(images) and self._feeder.fits_on_device(images)
+        if on_device and self._runner.takes_device_array(images):
             tokens = self._runner.run_on_device(images, self._batch_size(batch_size))
             return to_library(tokens, images)
         reading, size = self._plan(images, batch_size)
@@ -250,11 +265,12 @@ class Runtime:
 
     def _batch_size(self, batch_size: int | None) -> int:
         """Return the images in one run: what the caller asked for, or the largest batch."""
-        largest = self.variant.max_batch
+        largest = self.max_batch
         if batch_size is not None and not 1 <= batch_size <= largest:
+            what = f"variant {self.variant.name!r}" if self.engine is None else f"engine {self.engine.name!r}"
             raise InputError(
-                f"batch_size: found {batch_size}, expected 1 to {largest}, the largest that variant "
-                f"{self.variant.name!r} was made for; more images are split by themselves"
+                f"batch_size: found {batch_size}, expected 1 to {largest}, the largest that {what} was made for; more "
+                "images are split by themselves"
             )
         return batch_size or largest
 

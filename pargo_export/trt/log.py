@@ -15,6 +15,9 @@ __all__ = ["Log"]
 _NUM_KEPT = 200
 _LEVELS = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)  # by severity
 _NUM_SHOWN = 4
+_WARNING, _VERBOSE = 2, 4
+# Warnings that say nothing: the parser repeats this for every node of a function that is called twice.
+_NOISE = ("the output tensors of this new instance will not be queryable",)
 
 
 class Log:
@@ -31,23 +34,27 @@ class Log:
 
     def write(self, severity: int, message: str) -> None:
         """Take a message; severity 0 is an internal error, 4 is verbose."""
-        with self._lock:
-            self._messages.append((severity, message.strip()))
-        self.logger.log(min(_LEVELS[severity], logging.WARNING), "%s", message.strip())
+        text = message.strip()
+        if text.rstrip(".").endswith(_NOISE):
+            severity = _VERBOSE
+        if severity <= _WARNING:  # TensorRT hands over thousands of others, which would push these out
+            with self._lock:
+                self._messages.append((severity, text))
+        self.logger.log(min(_LEVELS[severity], logging.WARNING), "%s", text)
 
     def clear(self) -> None:
         """Forget what was said, before something new begins."""
         with self._lock:
             self._messages.clear()
 
-    def lines(self, at_most: int = 2) -> list[str]:
-        """Return the kept messages of a severity up to `at_most` (1: errors, 2: warnings too), oldest first."""
+    def lines(self, at_most: int = _WARNING) -> list[str]:
+        """Return the last messages of a severity up to `at_most` (1: errors, 2: warnings too), oldest first."""
         with self._lock:
             return [message for severity, message in self._messages if severity <= at_most]
 
     def reason(self, otherwise: str) -> str:
         """Return the last errors in one line, else the last warnings, else `otherwise`."""
-        for at_most in (1, 2):
+        for at_most in (1, _WARNING):
             lines = list(dict.fromkeys(self.lines(at_most)))
             if lines:
                 return "; ".join(lines[-_NUM_SHOWN:])
@@ -55,7 +62,7 @@ class Log:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[Log]:
-        """Begin with an empty log, for `reason` to speak of what happens inside."""
+        """Begin with an empty log, for `reason` to speak of what happens inside; one at a time in a process."""
         self.clear()
         yield self
 

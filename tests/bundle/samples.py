@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pargo_export.bundle import (
+    BatchProfile,
+    BuiltAsAsked,
     BundleTransaction,
     Calibration,
     CheckpointSource,
+    Engine,
+    EngineDevice,
     Evidence,
     FileRecord,
     Limits,
@@ -24,6 +28,17 @@ MODEL = ModelConfig(
     projector=ProjectorConfig(kind="linear", encoder_width=8, llm_hidden_size=16),
 )
 SHA256 = "0123456789abcdef" * 4
+ORIN = EngineDevice(
+    name="Orin",
+    compute_capability="8.7",
+    memory_bytes=64 * 10**9,
+    platform="linux-aarch64",
+    driver="540.4.0",
+    cuda="12.6",
+    jetson="NVIDIA Jetson AGX Orin Developer Kit",
+    l4t="36.4.3",
+    jetpack="6.2",
+)
 
 
 def make_variant(name: str = "fp32", **changes) -> Variant:
@@ -87,6 +102,38 @@ def make_calibration(name: str = "default", **changes) -> Calibration:
         "evaluation": f"calibration/{name}.evaluation.safetensors",
     }
     return Calibration(**(values | changes))
+
+
+def make_engine(name: str = "fp32-sm87", **changes) -> Engine:
+    """Return an engine of the variant fp32 for Orin, JetPack 6.2, with its files in `engines/`."""
+    values = {
+        "name": name,
+        "variant": "fp32",
+        "file": f"engines/{name}.engine",
+        "sidecar": f"engines/{name}.json",
+        "flavor": "tensorrt",
+        "tensorrt_version": "10.3.0.30",
+        "compute_capabilities": ("8.7",),
+        "device": ORIN,
+        "profiles": (BatchProfile(min_batch=1, opt_batch=1, max_batch=4),),
+        "graph_sha256": SHA256,
+        "engine_sha256": SHA256,
+        "size_bytes": 7,
+        "attention": "fused",
+        "built_as_asked": BuiltAsAsked(
+            source="network",
+            asked="float32",
+            linears={"float32": 9},
+            flops={"float32": 1e6},
+            share=1.0,
+            limit=0.99,
+            passed=True,
+        ),
+        "build_seconds": 1.5,
+        "peak_memory_bytes": 10**9,
+        "recipe_sha256": SHA256,
+    }
+    return Engine(**(values | changes))
 
 
 def make_manifest(files: dict[str, FileRecord] | None = None, **changes) -> Manifest:

@@ -4,11 +4,21 @@ import json
 import math
 
 import pytest
-from bundle.samples import SHA256, make_calibration, make_manifest, make_variant
+from bundle.samples import SHA256, make_calibration, make_engine, make_manifest, make_variant
 
 from pargo_export import errors
 from pargo_export._version import __version__
-from pargo_export.bundle import Evidence, FileRecord, Limits, Manifest, Quantization, StageEvidence
+from pargo_export.bundle import (
+    SCHEMA_VERSION,
+    EngineTiming,
+    Evidence,
+    FileRecord,
+    Limits,
+    Manifest,
+    PluginRequirement,
+    Quantization,
+    StageEvidence,
+)
 
 RECORD = FileRecord(sha256=SHA256, size_bytes=3, stage="graph", parents=(f"checkpoint:{SHA256}",))
 FILES = {"onnx/fp32.onnx": RECORD}
@@ -29,11 +39,22 @@ INT8 = make_variant(
     ),
 )
 
+ENGINE = make_engine(
+    size_bytes=RECORD.size_bytes,
+    plugins=(PluginRequirement(operators=("a",), kind="library", file="engines/a.so", sha256=SHA256),),
+    evidence=make_variant().evidence,
+    timing=EngineTiming(batch=1, median_ms=1.5, num_runs=10),
+    settings={"profiling": True},
+)
+
 
 def full_manifest() -> Manifest:
     """Return a manifest with every kind of record."""
     variants = {"fp32": make_variant(), "int8": INT8}
-    return make_manifest(CALIBRATED, variants=variants, calibrations={"default": CALIBRATION})
+    files = CALIBRATED | dict.fromkeys(ENGINE.files, RECORD)
+    return make_manifest(
+        files, variants=variants, calibrations={"default": CALIBRATION}, engines={ENGINE.name: ENGINE}
+    )
 
 
 def records_of(value, path=()):
@@ -71,13 +92,19 @@ def test_unknown_fields_survive_at_every_level():
     values = json.loads(full_manifest().to_json())
     open_dicts = {("files",), ("variants",), ("calibrations",), ("tools",), ("source", "ignored")}
     open_dicts.add(("variants", "int8", "quantization", "kept"))
+    built = ("engines", ENGINE.name)
+    open_dicts |= {
+        ("engines",),
+        (*built, "settings"),
+        *((*built, "built_as_asked", name) for name in ("linears", "flops")),
+    }
     marked = 0
     for path, record in list(records_of(values)):
         if path not in open_dicts:
             record["later_field"] = {"nested": [1, None, "é"]}
             marked += 1
     text = json.dumps(values).encode()
-    assert marked >= 24
+    assert marked >= 35
     assert json.loads(Manifest.from_json(text, source="test").to_json()) == values
     assert json.loads(Manifest.from_json(text, source="test").merged().to_json()) == values
 
@@ -283,7 +310,7 @@ def test_exported_variants_have_no_quantization():
     assert old.calibrations == {}
     assert old.variants["fp32"].quantization is None
     merged = old.merged(calibrations=[CALIBRATION], files=CALIBRATED)
-    assert merged.schema_version == "1.1"
+    assert merged.schema_version == SCHEMA_VERSION
     assert merged.calibrations == {"default": CALIBRATION}
 
 

@@ -23,7 +23,7 @@ def recipe(**changes):
         ({"name": " "}, "name"),
         ({"summary": ""}, "summary"),
         ({"precision": "int4"}, "'int8', 'int8_weight_only' or 'fp8'"),
-        ({"activations": {"method": "median"}}, "'max', 'percentile', 'entropy' or 'mse'"),
+        ({"activations": {"method": "median"}}, "'max', 'percentile', 'entropy', 'mse' or 'output_mse'"),
         (
             {"activations": {"method": "percentile"}},
             "percentile is None; method 'percentile' needs a percentile",
@@ -50,6 +50,15 @@ def recipe(**changes):
             r"\['attention'\] are about",
         ),
         (
+            {"precision": "int8_weight_only", "attention": {"tower_scores": "where_possible"}},
+            r"\['attention'\] are about",
+        ),
+        ({"attention": {"tower_scores": True}}, "'off', 'where_possible' or 'on'"),
+        (
+            {"precision": "fp8", "attention": {"tower_scores": "on"}},
+            "integer units of CPUs, and fp8 has none",
+        ),
+        (
             {"precision": "int8_weight_only", "override": [{"pattern": "a", "method": "max"}]},
             r"\['override'\]",
         ),
@@ -66,6 +75,7 @@ def test_defaults_are_the_plainest():
     found = recipe()
     assert (found.activations.method, found.weights.method, found.smooth.alpha) == ("max", "max", 0)
     assert not found.attention.projector_self
+    assert found.attention.tower_scores == "off"
     assert found.keep == found.override == ()
     assert recipe(precision="int8_weight_only", smooth={"alpha": 0}).smooth.alpha == 0
 

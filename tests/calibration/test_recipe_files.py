@@ -15,6 +15,7 @@ def test_built_in_recipes():
         "fp8",
         "int8",
         "int8-entropy",
+        "int8-max",
         "int8-mse",
         "int8-no-smooth",
         "int8-percentile",
@@ -33,7 +34,11 @@ def test_every_built_in_recipe_is_what_its_name_says(name):
     assert recipe.kept_by("tower.patch_embedding").reason.endswith(".")
     assert recipe.kept_by("tower.blocks.0.mlp.down") is None
     method = name.removeprefix("int8-")
-    assert recipe.activations.method == (method if method in {"entropy", "mse", "percentile"} else "max")
+    default = "output_mse" if recipe.precision == "int8" else "max"
+    assert recipe.activations.method == (
+        method if method in {"entropy", "max", "mse", "percentile"} else default
+    )
+    assert recipe.attention.tower_scores == ("where_possible" if recipe.precision == "int8" else "off")
     smoothed = recipe.precision == "int8" and name != "int8-no-smooth"
     assert (recipe.smooth.alpha > 0) == smoothed
 

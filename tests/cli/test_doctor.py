@@ -17,6 +17,7 @@ def jetson(monkeypatch):
     abilities = tuple(
         dataclasses.replace(ability, ok=False, reason="broken: mend it") for ability in found.abilities
     )
+    found = dataclasses.replace(found, jetpack="6.2")
     changed = dataclasses.replace(found, machine=machine, driver=driver, abilities=abilities)
     monkeypatch.setattr(doctor, "diagnose", lambda: changed)
 
@@ -43,7 +44,7 @@ def test_a_machine_that_can_run_nothing(run):
     result = run("doctor")
     assert result.exit_code == 1
     for fact in (
-        "Jetson AGX Orin, Jetson Linux 36.4.3",
+        "Jetson AGX Orin, Jetson Linux 36.4.3, JetPack 6.2",
         "Orin, compute capability 8.7, 64 GB",
         "540.4.0, up to CUDA 12.6",
         "✗ onnxruntime      broken: mend it",
@@ -57,3 +58,13 @@ def test_notes_are_shown(run, monkeypatch):
     abilities = tuple(dataclasses.replace(ability, note="a bicycle is faster") for ability in found.abilities)
     monkeypatch.setattr(doctor, "diagnose", lambda: dataclasses.replace(found, abilities=abilities))
     assert run("doctor").stdout.count("a bicycle is faster") == sum(ability.ok for ability in abilities)
+
+
+def test_several_gpus(run, monkeypatch):
+    """The first one is marked: engines are built for it, and run on it."""
+    found = doctor.diagnose()
+    driver = Driver("570.0", "12.8", (Gpu("A", "8.6", 10**9), Gpu("B", "8.9", 10**9)), "")
+    monkeypatch.setattr(doctor, "diagnose", lambda: dataclasses.replace(found, driver=driver))
+    text = run("doctor").stdout
+    assert "A, compute capability 8.6, 1 GB, the one that is used" in " ".join(text.split())
+    assert text.count("the one that is used") == 1

@@ -41,6 +41,16 @@ def test_the_dialect_of_cpus_is_refused_with_the_mend(engine_bundle):
         choose_variant(only(engine_bundle), None)
 
 
+def test_weight_only_variants_of_cpus_are_taken(engine_bundle):
+    """No activation of theirs is quantized, so the dialect does not matter."""
+    bundle = only(engine_bundle, "weights")
+    weights = bundle.variant("weights")
+    quantization = weights.quantization.model_copy(update={"dialect": "cpu"})
+    variants = {"weights": weights.model_copy(update={"quantization": quantization})}
+    changed = Bundle(bundle.path, bundle.manifest.model_copy(update={"variants": variants}))
+    assert choose_variant(changed, None).name == "weights"
+
+
 @pytest.mark.parametrize(
     ("installed", "gpu", "capabilities", "expected"),
     [

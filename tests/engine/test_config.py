@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from pargo_export.bundle import Bundle
+import pytest
+from engine.rtx import Delegate
+
+from pargo_export.bundle import BatchProfile, Bundle
 from pargo_export.engine.config import create_config
 from pargo_export.engine.network import parse
 from pargo_export.engine.options import EngineOptions, buckets
@@ -19,13 +22,13 @@ def configure(engine_bundle):
     """Return a function that parses fp16 and configures its build."""
     bundle, tensorrt = Bundle.open(engine_bundle), load_tensorrt("rtx")
     variant = bundle.variant("fp16")
-    parsed = parse(tensorrt, variant, bundle.file(variant.graph))
+    network = [parse(tensorrt, variant, bundle.file(variant.graph))]
 
     def configure(variant=variant, *, workspace_bytes=None, detailed=False, **options):
         chosen = EngineOptions(**options)
         return create_config(
             tensorrt,
-            parsed,
+            network[0],
             variant,
             chosen,
             profiles=chosen.profiles_for(variant),
@@ -33,7 +36,10 @@ def configure(engine_bundle):
             detailed=detailed,
         )
 
-    configure.variant = variant
+    def change(builder):
+        network[0] = replace(network[0], builder=builder(network[0].builder))
+
+    configure.variant, configure.change = variant, change
     return configure
 
 
@@ -53,6 +59,23 @@ def test_every_setting_arrives(configure):
     found = [config.get_compute_capability(index) for index in range(config.num_compute_capabilities)]
     assert found == [module.ComputeCapability.SM86, module.ComputeCapability.SM120]
     assert config.num_optimization_profiles == 2
+
+
+def test_profiles_have_the_shapes_of_their_batches(configure):
+    """Smallest, chosen and largest batch, in this order; the other axes are fixed."""
+    profiles = []
+
+    class Builder(Delegate):
+        def create_optimization_profile(self):
+            """Make a profile and keep it."""
+            profiles.append(self.real.create_optimization_profile())
+            return profiles[-1]
+
+    configure.change(builder=Builder)
+    configure(profiles=(BatchProfile(min_batch=1, opt_batch=2, max_batch=4),))
+    (profile,) = profiles
+    assert [shape[0] for shape in profile.get_shape("pixel_values")] == [1, 2, 4]
+    assert {tuple(shape)[1:] for shape in profile.get_shape("pixel_values")} == {(3, 24, 24)}
 
 
 def test_what_is_not_asked_for_stays_tensorrts(configure):

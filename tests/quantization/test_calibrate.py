@@ -83,14 +83,15 @@ def interrupt(bundle, data, after=3, options=OPTIONS):
 
 
 def test_everything_that_linears_read_is_observed(calibrated_bundle, photographs):
-    """The input of each linear and each self-attention, as it is and smoothed."""
+    """The input of each linear, each self-attention and each tower attention, as it is and smoothed."""
     bundle = Bundle.open(calibrated_bundle)
     graph = bundle.file("onnx/fp32.onnx")
     model = ir.load(graph)
     observation = unpack(bundle.file("calibration/default.statistics.safetensors"))
     groups = group_by_activation(find_linears(model))
     assert set(observation.activations) == set(groups) | set(attention_inputs(model))
-    assert len(attention_inputs(model)) == 9  # three layers in which queries meet queries
+    # Three layers in which queries meet queries, and queries and keys of three tower blocks.
+    assert len(attention_inputs(model)) == 9 + 6
 
     key = "projector.layers.2.self_attention"
     key = next(path for path in attention_inputs(model) if path.startswith(key) and path.endswith("/key"))

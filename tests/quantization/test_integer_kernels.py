@@ -15,6 +15,7 @@ from pargo_export.quantization.integer_kernels import count_integer_kernels
 from pargo_export.quantization.quantize import quantize
 
 PATCHES = "tower.patch_embedding"
+NUM_PRODUCTS = 60  # of `int8-cpu`
 
 
 def kernels_of(bundle, name):
@@ -24,10 +25,11 @@ def kernels_of(bundle, name):
 
 
 def test_every_quantized_linear_of_the_cpu_dialect_is_fused(quantized_bundle):
-    """No pair is left over, and only the patch embedding computes in floating point."""
+    """Nor is a pair of the tower's queries and keys left over, and only the patch embedding computes in floating point."""
     variant, found = kernels_of(quantized_bundle, "int8-cpu")
-    assert found.integer == {"MatMulIntegerToFloat": len(variant.quantization.quantized)}
-    assert found.num_quantized == 35
+    # 35 linears, of which nine are written in 2 to 4 parts, and the scores of three tower blocks.
+    assert len(variant.quantization.quantized) == 35 + 3
+    assert found.integer == {"MatMulIntegerToFloat": NUM_PRODUCTS}
     assert found.leftover_qdq == 0
     assert [name.partition("/")[0] for name in found.floats] == [PATCHES]
 
@@ -63,7 +65,8 @@ def test_kept_linears_are_floats(bundle):
     found = count_integer_kernels(bundle / variant.graph)
     floats = {name.rpartition("/")[0] for name in found.floats if not name.startswith(PATCHES)}
     assert floats == {f"tower.blocks.{index}.mlp.down" for index in range(3)}
-    assert found.num_quantized == len(variant.quantization.quantized) == 32
+    assert len(variant.quantization.quantized) == 32 + 3
+    assert found.num_quantized == NUM_PRODUCTS - 3
 
 
 def test_nothing_is_written_but_into_a_temporary_folder(quantized_bundle, tmp_path, monkeypatch):
@@ -75,7 +78,7 @@ def test_nothing_is_written_but_into_a_temporary_folder(quantized_bundle, tmp_pa
     ir.save(model, folder / "beside.onnx", external_data="beside.onnx.data")
     before = files_below(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    assert count_integer_kernels(folder / "beside.onnx").num_quantized == 35
+    assert count_integer_kernels(folder / "beside.onnx").num_quantized == NUM_PRODUCTS
     assert list(scratch.iterdir()) == []
     assert files_below(tmp_path) == before
 

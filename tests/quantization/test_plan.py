@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from quantization.samples import graph_of, observed
+from quantization.samples import graph_of, linear_graph, observed
 
 from pargo_calibration import QuantRecipe, compute_range
 from pargo_export.errors import CalibrationError, QuantizationError
 from pargo_export.quantization.linears import find_linears
 from pargo_export.quantization.observe import group_by_activation
-from pargo_export.quantization.plan import make_plan, require_known_patterns
+from pargo_export.quantization.plan import channel_gain, make_plan, require_known_patterns
 from pargo_export.quantization.statistics import Observation
 
 RANDOM = np.random.default_rng(20240903)
@@ -127,6 +127,55 @@ def test_override_chooses_the_method(groups, observation, symmetric):
     assert first == compute_range(statistics, "max", symmetric=symmetric)
     assert second == compute_range(statistics, "percentile", symmetric=symmetric, percentile=90.0)
     assert second.high < 0.8 * first.high
+
+
+def test_ranges_for_the_outputs_look_at_the_weights(groups, observation):
+    """With `output_mse`: a channel that both readers magnify keeps its outliers, as the weights are at that moment."""
+    values = np.tile(VALUES, (100, 1))
+    values[0, 2] = 40
+    observation.activations[PATHS[0]] = observed(values)
+    own = recipe(activations={"method": "output_mse"})
+    plan = make_plan(groups, own, observation, {})[0][0]
+    before = plan.value_range(own, symmetric=True, smoothed=False)
+    for linear in plan.linears:
+        weight = np.eye(4, dtype=np.float32)
+        weight[2] *= 30
+        linear.node.replace_input_with(1, ir.Value(name="smoothed", const_value=ir.tensor(weight)))
+    after = plan.value_range(own, symmetric=True, smoothed=False)
+    gain = [2, 2, 2 * 900, 2]
+    statistics = observation.activations[PATHS[0]].plain
+    assert after == compute_range(statistics, "output_mse", symmetric=True, channel_gain=gain)
+    assert before.high < 0.8 * after.high
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape", "attributes", "input_axis"),
+    [
+        ("MatMul", (5, 3), {}, 0),
+        ("Gemm", (5, 3), {"transB": 0}, 0),
+        ("Gemm", (3, 5), {"transB": 1}, 1),
+        ("Conv", (3, 5, 2, 2), {}, 1),
+    ],
+)
+@pytest.mark.parametrize("channels", [4, 5, 7])
+def test_gain_of_a_channel(operator, shape, attributes, input_axis, channels):
+    """Squared weights that read it, summed; padding beyond the statistics is left out, missing rows count as zero."""
+    weight = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    model = linear_graph(operator, weight, **attributes)
+    others = tuple(axis for axis in range(weight.ndim) if axis != input_axis)
+    expected = np.zeros(channels)
+    used = min(channels, 5)
+    expected[:used] = np.square(weight.astype(np.float64)).sum(axis=others)[:used]
+    found = find_linears(model)
+    assert channel_gain(found, channels) == pytest.approx(expected)
+    assert channel_gain(found * 2, channels) == pytest.approx(2 * expected)
+
+
+def test_gain_of_weights_that_are_not_finite_is_refused():
+    """A range from NaN would be wrong without a word."""
+    weight = np.array([[np.nan, 1.0]], np.float32)
+    with pytest.raises(QuantizationError, match=r"'block\.linear\.weight' holds 1 NaN"):
+        channel_gain(find_linears(linear_graph("MatMul", weight)), 1)
 
 
 def test_smoothed_range_is_taken_where_smoothed(groups, observation):

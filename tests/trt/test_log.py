@@ -51,6 +51,15 @@ def test_only_the_last_are_told():
     assert len(log.lines()) == 200
 
 
+def test_details_do_not_push_errors_out():
+    """A build says thousands of things after the error that explains it."""
+    log = Log("test")
+    log.write(ERROR, "the reason")
+    for number in range(1000):
+        log.write(VERBOSE, f"detail {number}")
+    assert log.reason("nothing") == "the reason"
+
+
 def test_a_watch_begins_empty():
     """What was said before belongs to something else."""
     log = Log("test")

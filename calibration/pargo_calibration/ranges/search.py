@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pargo_calibration.histogram import SignedHistogram
 from pargo_calibration.ranges.error import Density, float8_antiderivative, integer_antiderivative
 from pargo_calibration.ranges.float8 import FLOAT8_MAX
+from pargo_calibration.ranges.output import ClippingGain
 
 __all__ = ["best_float8_threshold", "best_range", "best_threshold"]
 
@@ -21,35 +22,46 @@ _NUM_FINE = 17
 _MAX_ROUNDS = 4
 
 
-def best_threshold(histogram: SignedHistogram, max_abs: float, num_levels: int) -> float:
-    """Threshold t of the symmetric integer range [-t, t]."""
+def best_threshold(
+    histogram: SignedHistogram, max_abs: float, num_levels: int, gain: ClippingGain | None = None
+) -> float:
+    """Threshold t of the symmetric integer range [-t, t]; with `gain` for the outputs, not for the values."""
     density = Density.of_magnitudes(histogram)
     highest = (num_levels - 1) // 2
 
     def cost(threshold: float) -> float:
         scale = threshold / highest
-        return density.mean_squared_error(
-            scale, integer_antiderivative(density.edges / scale, -highest, highest)
-        )
+        antiderivative = integer_antiderivative(density.edges / scale, -highest, highest)
+        extra = gain.extra_above(density, threshold) if gain else 0.0
+        return density.mean_squared_error(scale, antiderivative) + extra
 
     return _search(cost, max_abs)
 
 
-def best_float8_threshold(histogram: SignedHistogram, max_abs: float) -> float:
-    """Threshold t that is mapped to 448, the largest FP8 E4M3 number."""
+def best_float8_threshold(
+    histogram: SignedHistogram, max_abs: float, gain: ClippingGain | None = None
+) -> float:
+    """Threshold t that is mapped to 448, the largest FP8 E4M3 number; with `gain` for the outputs."""
     density = Density.of_magnitudes(histogram)
 
     def cost(threshold: float) -> float:
         scale = threshold / FLOAT8_MAX
-        return density.mean_squared_error(scale, float8_antiderivative(density.edges / scale))
+        extra = gain.extra_above(density, threshold) if gain else 0.0
+        return density.mean_squared_error(scale, float8_antiderivative(density.edges / scale)) + extra
 
     return _search(cost, max_abs)
 
 
 def best_range(
-    histogram: SignedHistogram, minimum: float, maximum: float, num_levels: int
+    histogram: SignedHistogram,
+    minimum: float,
+    maximum: float,
+    num_levels: int,
+    gain: ClippingGain | None = None,
 ) -> tuple[float, float]:
     """Low <= 0 and high >= 0 of an asymmetric integer range, whose zero point is a whole number.
+
+    With `gain`, the cost is that of the outputs, not of the values.
 
     Each end in turn, until neither helps: the cost is close to (high - low)^2 plus what clipping costs at
     either end, which is convex, so there is one valley.
@@ -60,7 +72,12 @@ def best_range(
         scale = (high - low) / (num_levels - 1)
         lowest = round(low / scale)
         antiderivative = integer_antiderivative(density.edges / scale, lowest, lowest + num_levels - 1)
-        return density.mean_squared_error(scale, antiderivative)
+        extra = 0.0
+        if gain and high < maximum:
+            extra += gain.extra_above(density, high)
+        if gain and low > minimum:
+            extra += gain.extra_below(density, low)
+        return density.mean_squared_error(scale, antiderivative) + extra
 
     low, high = min(minimum, 0.0), max(maximum, 0.0)
     lowest_cost = cost(low, high)

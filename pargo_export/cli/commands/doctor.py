@@ -13,7 +13,7 @@ from pargo_export.cli.report import Reporter
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from pargo_export.doctor import Ability, Diagnosis
+    from pargo_export.doctor import Ability, Diagnosis, Driver
 
 __all__ = ["command"]
 
@@ -44,22 +44,23 @@ def _render(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     cores = f"{cpu.num_usable_cores} usable cores of {cpu.num_logical_cores} logical ones"
     jetson = machine.jetson
     l4t = f", Jetson Linux {jetson.l4t}" if jetson and jetson.l4t else ""
+    jetpack = f", JetPack {diagnosis.jetpack}" if diagnosis.jetpack else ", of an unknown JetPack" * bool(l4t)
     yield layout.facts(
         [
             ("processor", ", ".join(filter(None, (cpu.model, cores, *cpu.features)))),
             ("memory", layout.size(machine.memory_bytes) if machine.memory_bytes else "unknown"),
-            ("board", f"{jetson.model or 'Jetson'}{l4t}" if jetson else ""),
-            *(
-                (
-                    "GPU",
-                    f"{gpu.name}, compute capability {gpu.compute_capability}, {layout.size(gpu.memory_bytes)}",
-                )
-                for gpu in driver.gpus
-            ),
+            ("board", f"{jetson.model or 'Jetson'}{l4t}{jetpack}" if jetson else ""),
+            *(("GPU", text) for text in _gpus(driver)),
             ("GPU", f"none: {driver.problem}" if driver.problem else ""),
             ("driver", f"{driver.version or 'unknown'}, up to CUDA {driver.cuda}" if driver.cuda else ""),
         ]
     )
+    yield layout.heading("TensorRT")
+    states = [
+        (item.flavor, "; ".join(filter(None, (item.version, item.reason, item.note))))
+        for item in diagnosis.tensorrt
+    ]
+    yield layout.facts(states)
     yield layout.heading("Packages")
     installed = [f"{name} {version}" for name, version in diagnosis.packages.items() if version]
     absent = [name for name, version in diagnosis.packages.items() if not version]
@@ -72,6 +73,15 @@ def _render(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     for ability in diagnosis.abilities:
         grid.add_row(layout.mark(ability.ok), ability.name, _describe(ability))
     yield grid
+
+
+def _gpus(driver: Driver) -> Iterator[str]:
+    from pargo_export.cli import layout
+
+    for index, gpu in enumerate(driver.gpus):
+        size = layout.size(gpu.memory_bytes)
+        use = ", the one that is used (CUDA_VISIBLE_DEVICES)" if index == 0 and len(driver.gpus) > 1 else ""
+        yield f"{gpu.name}, compute capability {gpu.compute_capability}, {size}{use}"
 
 
 def _describe(ability: Ability) -> str:

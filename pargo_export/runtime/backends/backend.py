@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pargo_export.bundle import Bundle, Variant
+from pargo_export.bundle import Bundle, Engine, Flavor, Variant
 from pargo_export.runtime.runner import Runner, RunnerOptions
 
 __all__ = ["Backend"]
@@ -28,6 +28,9 @@ class Backend:
         find_variant_obstacle: Returns why it cannot run a variant of a precision that it knows: for what is in
             it, or on this machine; `None` if it can.
         open: Opens a variant; raises `BackendError` if that fails.
+        flavor: For a backend that runs engines of TensorRT, not graphs: which of the two; else `None`.
+        find_engine_refusal: For such a backend: returns why it must not load an engine of a bundle here; `None` if it
+            may. The last argument: the engine was asked for by name, failed evidence is no obstacle.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Backend:
     targets: tuple[str, ...] = ()
     automatic: bool = True
     find_variant_obstacle: Callable[[Variant], str | None] = lambda _: None
+    flavor: Flavor | None = None
+    find_engine_refusal: Callable[[Bundle, Engine, bool], str | None] = lambda *_: None
 
     def find_refusal(self, variant: Variant) -> str | None:
         """Return why the backend cannot run a variant; `None` if it can."""

@@ -7,12 +7,9 @@ can run at once; within a slot the graphs share one memory pool, because they ne
 
 from __future__ import annotations
 
-import bisect
-import contextlib
 import logging
-import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,23 +20,13 @@ from pargo_export.errors import BackendError
 from pargo_export.runtime.cuda.host_memory import HostResults
 from pargo_export.runtime.cuda.program import Program
 from pargo_export.runtime.runner import Array
+from pargo_export.runtime.slots import padded_size
 from pargo_kernels import record_fallbacks
 
-__all__ = ["STREAMS", "Slot", "SlotPool", "StreamPool", "as_backend_error", "batch_sizes", "padded_size"]
+__all__ = ["STREAMS", "Slot", "StreamPool", "as_backend_error"]
 
 _LOGGER = logging.getLogger("pargo_export.runtime")
 _NUM_WARMUP = 2  # the first run compiles kernels, the second finds every library set up
-
-
-def batch_sizes(max_batch: int) -> tuple[int, ...]:
-    """Return the batch sizes to capture: powers of two below `max_batch`, and itself."""
-    powers = [1 << exponent for exponent in range(max_batch.bit_length()) if 1 << exponent < max_batch]
-    return (*powers, max_batch)
-
-
-def padded_size(sizes: tuple[int, ...], batch: int) -> int:
-    """Return the smallest of the sorted `sizes` that holds `batch` images."""
-    return sizes[bisect.bisect_left(sizes, batch)]
 
 
 class Slot:
@@ -160,34 +147,6 @@ class StreamPool:
 
 
 STREAMS = StreamPool()
-
-
-class SlotPool:
-    """Slots, and who may use them; callers wait for a free one.
-
-    Args:
-        slots: The slots.
-    """
-
-    def __init__(self, slots: list[Any]) -> None:
-        self._free: queue.LifoQueue[Any] = queue.LifoQueue()  # the last used one is the warmest
-        for slot in slots:
-            self._free.put(slot)
-
-    @contextlib.contextmanager
-    def borrow(self) -> Iterator[Any]:
-        """Yield a free slot; waits for one."""
-        slot = self._free.get()
-        try:
-            yield slot
-        finally:
-            self._free.put(slot)
-
-    def clear(self) -> None:
-        """Close the slots and forget them; none may be in use."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._free.get_nowait().close()
 
 
 def as_backend_error(error: Exception, doing: str) -> BackendError:

@@ -14,12 +14,13 @@ from torch.utils.dlpack import from_dlpack
 
 from pargo_export.bundle import Manifest, Variant
 from pargo_export.errors import BackendError, InputError
-from pargo_export.runtime.cuda.graphs import Slot, SlotPool, as_backend_error, batch_sizes
+from pargo_export.runtime.cuda.graphs import Slot, as_backend_error
 from pargo_export.runtime.cuda.host_memory import HostResults
 from pargo_export.runtime.cuda.loading import load_program
 from pargo_export.runtime.cuda.memory import estimate_need
 from pargo_export.runtime.cuda.options import ProgramOptions
 from pargo_export.runtime.runner import Array, Runner, RunnerOptions
+from pargo_export.runtime.slots import SlotPool, batch_sizes
 from pargo_export.signature import Signature
 
 __all__ = ["CudaRunner"]
