@@ -38,6 +38,7 @@ def check_backend(
     backend: str,
     *,
     variant: str | None = None,
+    engine: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Check, ...]:
     """Run variants on a backend of this machine and compare their output with that of the float32 variant.
@@ -48,6 +49,7 @@ def check_backend(
         bundle: The bundle, or its directory.
         backend: Name of the backend.
         variant: Check this one only; by default every one that the backend can run.
+        engine: Run this engine, on a backend that runs engines; by default the best one of each variant.
         progress: Called with a short text at the start of each variant.
 
     Returns:
@@ -55,21 +57,25 @@ def check_backend(
 
     Raises:
         BackendError: There is no such backend.
-        BundleError: There is no bundle, or it has no such variant.
+        BundleError: There is no bundle, or it has no such variant or engine.
     """
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
+    if engine is not None and engine in bundle.manifest.engines:
+        variant = variant or bundle.manifest.engines[engine].variant
     names = sorted(bundle.manifest.variants) if variant is None else [bundle.variant(variant).name]
     checks, refusals = [], []
     references: References = {}
     for name in names:
-        choice = select(bundle, backend=backend, variant=name)
+        choice = select(bundle, backend=backend, variant=name, engine=engine)
         if not choice.candidates:
             refusals += [reason for reason in choice.refusals if reason not in refusals]
             continue
         progress(f"running {name} on {backend}")
         checks.append(
-            perform(f"{name}: {backend}", functools.partial(_compare, bundle, backend, name, references))
+            perform(
+                f"{name}: {backend}", functools.partial(_compare, bundle, backend, name, engine, references)
+            )
         )
     if not checks:
         checks.append(Check(backend, ok=False, detail="it can run nothing here: " + "; ".join(refusals)))
@@ -77,7 +83,12 @@ def check_backend(
 
 
 def measure_agreement(
-    bundle: Bundle, backend: str, name: str, *, references: References | None = None
+    bundle: Bundle,
+    backend: str,
+    name: str,
+    *,
+    engine: str | None = None,
+    references: References | None = None,
 ) -> Evidence:
     """Run one variant on a backend of this machine and measure how far it is from the float32 variant.
 
@@ -87,6 +98,7 @@ def measure_agreement(
         bundle: The bundle.
         backend: Name of the backend.
         name: Name of the variant.
+        engine: Name of its engine, on a backend that runs engines; `None` takes the best one.
         references: Outputs of reference variants that were run before; what is run here is added.
 
     Returns:
@@ -94,14 +106,14 @@ def measure_agreement(
 
     Raises:
         BackendError: The backend cannot run it.
-        BundleError: There is no such variant.
+        BundleError: There is no such variant or engine.
         ParityError: A value is not finite, or the output has another shape.
     """
     references = {} if references is None else references
     variant = bundle.variant(name)
     reference = _find_reference(bundle, variant)
     inputs = _inputs(bundle, variant)
-    with Runtime.open(bundle, backend=backend, variant=name) as runtime:
+    with Runtime.open(bundle, backend=backend, variant=name, engine=engine) as runtime:
         if runtime.backend != backend:
             raise BackendError(f"it ran on {runtime.backend}")
         computed = [runtime.encode(images) for images in inputs.values()]
@@ -131,13 +143,13 @@ def describe_agreement(evidence: Evidence) -> str:
     return f"max abs {worst:.2g}, worst token {cosine:.6f}, SQNR {ratio:.1f} dB against {evidence.reference}"
 
 
-def _compare(bundle: Bundle, backend: str, name: str, references: References) -> str:
+def _compare(bundle: Bundle, backend: str, name: str, engine: str | None, references: References) -> str:
     """Run one variant and say how far it is from the reference, whose output is added to `references`.
 
     Raises:
         CheckFailure: Further than the limits.
     """
-    evidence = measure_agreement(bundle, backend, name, references=references)
+    evidence = measure_agreement(bundle, backend, name, engine=engine, references=references)
     found = describe_agreement(evidence)
     if not evidence.passed:
         raise CheckFailure(f"{found}; allowed are {evidence.limits.model_dump(exclude_none=True)}")

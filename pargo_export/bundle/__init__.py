@@ -16,6 +16,7 @@ from pargo_export.bundle.engine import (
     EngineTiming,
     Flavor,
     PluginRequirement,
+    default_engine_name,
 )
 from pargo_export.bundle.hashing import recipe_sha256, sha256_bytes, sha256_file, sha256_files
 from pargo_export.bundle.lock import BundleLockedError
@@ -63,6 +64,7 @@ __all__ = [
     "StageEvidence",
     "Variant",
     "atomic_write",
+    "default_engine_name",
     "recipe_sha256",
     "sha256_bytes",
     "sha256_file",

@@ -6,6 +6,7 @@ may be loaded; it stands in the manifest, and beside the engine as its sidecar.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -23,6 +24,7 @@ __all__ = [
     "EngineTiming",
     "Flavor",
     "PluginRequirement",
+    "default_engine_name",
 ]
 
 Flavor = Literal["tensorrt", "rtx"]
@@ -221,3 +223,18 @@ class Engine(Record):
     def files(self) -> tuple[str, ...]:
         """The files that it is made of and needs, as paths in the bundle."""
         return (self.file, self.sidecar, *(item.file for item in self.plugins if item.file is not None))
+
+
+def default_engine_name(variant: str, flavor: Flavor, capabilities: Iterable[str]) -> str:
+    """Name of an engine that was given none: `fp16-sm87`, `int8-rtx`, `fp16-rtx-sm86-sm89`.
+
+    Args:
+        variant: Name of the variant.
+        flavor: What builds it.
+        capabilities: GPUs that it is built for; none for the default of `rtx`.
+    """
+    words = [f"sm{item.replace('.', '')}" for item in capabilities]
+    if flavor == "rtx":
+        words.insert(0, "rtx")
+        variant = variant.removesuffix("-rtx")  # a variant made for that target says so already
+    return "-".join([variant, *words])

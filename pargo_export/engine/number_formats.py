@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pargo_export.bundle import Variant
+from pargo_export.device.gpu import MIN_CAPABILITY
 
 __all__ = ["find_format_refusal"]
 
-# Lowest compute capability, what it is called, and what else to do.
-_LOWEST: dict[str, tuple[tuple[int, int], str, str]] = {
+# Which GPUs have it, and what else to do.
+_ADVICE: dict[str, tuple[str, str]] = {
     "fp8": (
-        (8, 9),
         "RTX 40 (8.9), H100 (9.0), Thor (11.0), RTX 50 (12.0)",
         "choose an INT8 variant: pargo-export quantize BUNDLE --int8 --target orin",
     ),
     "nvfp4": (
-        (10, 0),
         "B200 (10.0), Thor (11.0), RTX 50 (12.0)",
         "choose an INT8 or FP8 variant: pargo-export quantize BUNDLE --int8 --target cuda",
     ),
     "bfloat16": (
-        (8, 0),
         "Ampere and later (from 8.0 on)",
         "choose an FP16 variant: pargo-export onnx CHECKPOINT -o BUNDLE --precision fp16 --target cuda",
     ),
@@ -41,10 +39,10 @@ def find_format_refusal(variant: Variant, capabilities: Iterable[str]) -> str | 
         capabilities: For example `("8.6", "8.9")`; empty: unknown, nothing is refused.
     """
     for name in (variant.precision, variant.float_precision):
-        if name not in _LOWEST:
+        if name not in _ADVICE:
             continue
-        lowest, available, mend = _LOWEST[name]
-        without = [item for item in capabilities if _numbers(item) < lowest]
+        available, mend = _ADVICE[name]
+        without = [item for item in capabilities if _numbers(item) < MIN_CAPABILITY[name]]
         if without:
             return (
                 f"variant {variant.name!r} computes in {_TITLES[name]}, which compute capability {', '.join(without)} does "

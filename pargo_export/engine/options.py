@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pargo_export.bundle import VARIANT_NAME, BatchProfile, Flavor, Variant
+from pargo_export.bundle import VARIANT_NAME, BatchProfile, Flavor, Variant, default_engine_name
 from pargo_export.errors import ConfigError
+from pargo_export.trt.plugins import PluginMode
 
-__all__ = ["EngineOptions", "FlavorChoice", "PluginMode", "buckets"]
+__all__ = ["EngineOptions", "FlavorChoice", "buckets"]
 
 FlavorChoice = Literal["auto", "tensorrt", "rtx"]
-PluginMode = Literal["off", "auto", "require"]
 
 _CAPABILITY = re.compile(r"\d+\.\d")
 _HIGHEST_LEVEL = 5
@@ -106,7 +106,7 @@ class EngineOptions:
         return self.profiles
 
     def engine_name(self, variant: str, flavor: Flavor, capability: str) -> str:
-        """Name of the engine in the bundle: `fp16-sm87`, `fp16-rtx`, `fp16-rtx-sm86-sm89`.
+        """Name of the engine in the bundle: what was asked for, or `bundle.default_engine_name`.
 
         Args:
             variant: Name of the variant.
@@ -115,9 +115,8 @@ class EngineOptions:
         """
         if self.name is not None:
             return self.name
-        if flavor == "tensorrt":
-            return f"{variant}-{_sm(capability)}"
-        return "-".join([variant, "rtx", *map(_sm, self.capabilities)])
+        capabilities = (capability,) if flavor == "tensorrt" else self.capabilities
+        return default_engine_name(variant, flavor, capabilities)
 
     def settings(self) -> dict[str, str | int | float | bool]:
         """The choices that are not already fields of the engine's record, for people and for the rebuild command."""
@@ -149,7 +148,3 @@ def buckets(sizes: Sequence[int]) -> tuple[BatchProfile, ...]:
         BatchProfile(min_batch=low, opt_batch=high, max_batch=high)
         for low, high in zip(lowest, sizes, strict=True)
     )
-
-
-def _sm(capability: str) -> str:
-    return "sm" + capability.replace(".", "")

@@ -6,7 +6,6 @@ computes something else; so everything that the record says is compared first, a
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pargo_export.bundle import Engine, EngineDevice, Manifest
 from pargo_export.device.gpu import MIN_CAPABILITY
 from pargo_export.trt.compatibility import rtx_serves, runs_on_capability, runs_on_version, version_parts
 from pargo_export.trt.module import TITLES, TensorRT
+from pargo_export.trt.plugins_load import find_plugin_refusal
 from pargo_export.trt.rebuild import rebuild_command
 
 __all__ = ["Mismatch", "find_mismatches", "find_refusal", "is_stale"]
@@ -81,7 +81,7 @@ def find_mismatches(
         *_compare_machine(engine, device, tensorrt),
         *_compare_formats(engine, manifest, device),
         *_compare_bundle(engine, manifest),
-        *_find_missing_plugins(engine),
+        *_find_missing_plugins(engine, manifest),
         *_judge(engine),
     )
 
@@ -169,14 +169,12 @@ def _compare_bundle(engine: Engine, manifest: Manifest) -> Iterator[Mismatch]:
         yield Mismatch("graph", f"the graph of variant {engine.variant!r} has changed since it was built")
 
 
-def _find_missing_plugins(engine: Engine) -> Iterator[Mismatch]:
-    """Look for the packages of plugins; their hashes are compared when they are loaded."""
-    for item in engine.plugins:
-        name = item.package.partition(" ")[0]
-        if item.kind == "python" and importlib.util.find_spec(name) is None:
-            operators = ", ".join(item.operators)
-            mend = f"install {item.package}"
-            yield Mismatch("plugins", f"it needs the Python package {item.package} for {operators}", mend)
+def _find_missing_plugins(engine: Engine, manifest: Manifest) -> Iterator[Mismatch]:
+    reason = find_plugin_refusal(engine.plugins, manifest)
+    if reason is not None:
+        packages = [item.package for item in engine.plugins if item.package]
+        mend = f"install {', '.join(packages)}" if packages else "copy the bundle again"
+        yield Mismatch("plugins", reason, f"{mend}, as it was when the engine was built")
 
 
 def _judge(engine: Engine) -> Iterator[Mismatch]:

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from pargo_export.bundle import Engine, EngineDevice, Variant
+from pargo_export.bundle import Engine, EngineDevice, Variant, default_engine_name
 from pargo_export.trt.compatibility import RTX_LOWEST, version_parts
 
 __all__ = ["rebuild_command"]
@@ -41,7 +41,7 @@ def rebuild_command(
         *_batches(engine, variant),
         *_settings(engine, os.fspath(bundle)),
     ]
-    if engine.name != _default_name(engine):
+    if engine.name != default_engine_name(engine.variant, engine.flavor, engine.compute_capabilities):
         words += ["--name", engine.name]
     return shlex.join(words)
 
@@ -85,12 +85,6 @@ def _settings(engine: Engine, bundle: str) -> Iterator[str]:
                 yield from ("--plugin", f"{bundle}/{item.file}")
     if settings.get("min_share", DEFAULT_MIN_SHARE) != DEFAULT_MIN_SHARE:
         yield from ("--min-share", str(settings["min_share"]))
-
-
-def _default_name(engine: Engine) -> str:
-    """Name that an engine gets which was given none."""
-    words = map(_sm, engine.compute_capabilities)
-    return "-".join([engine.variant, *(["rtx"] if engine.flavor == "rtx" else []), *words])
 
 
 def _sm(capability: str) -> str:

@@ -9,6 +9,7 @@ from bundle.samples import ORIN, SHA256, make_engine, make_manifest, make_varian
 
 from pargo_export.bundle import BuiltAsAsked, EngineDevice, Evidence, FileRecord, Limits, PluginRequirement
 from pargo_export.trt import Log, TensorRT
+from pargo_export.trt.plugins_package import package_sha256
 from pargo_export.trt.preflight import find_mismatches, find_refusal, is_stale
 
 FILES = {
@@ -229,15 +230,19 @@ def test_missing_variant():
     assert "--variant" not in find_refusal(engine, manifest, device=ORIN, tensorrt=_tensorrt())
 
 
-@pytest.mark.parametrize(("package", "refused"), [("no_such_package 1.0", True), ("pydantic 2.0", False)])
-def test_packages_of_plugins(package, refused):
-    """A Python package that an engine needs is looked for before the engine is touched."""
+@pytest.mark.parametrize("changed", [False, True])
+def test_packages_of_plugins(changed):
+    """The sources that an engine's plugins rely on are compared before the engine is touched."""
+    sha256 = SHA256 if changed else package_sha256()
     plugin = PluginRequirement(
-        operators=("pargo::PartialGlobalAttention",), kind="python", sha256=SHA256, package=package
+        operators=("pargo::PartialGlobalAttention",),
+        kind="python",
+        sha256=sha256,
+        package="pargo_kernels 0.0.1",
     )
     engine = _orin_engine(plugins=(plugin,))
-    assert _fields(engine) == ["plugins"] * refused
-    assert not refused or "install no_such_package 1.0" in _refusal(engine)
+    assert _fields(engine) == ["plugins"] * changed
+    assert not changed or "install pargo_kernels 0.0.1, as it was" in _refusal(engine)
 
 
 def test_libraries_of_plugins_are_files_of_the_bundle():

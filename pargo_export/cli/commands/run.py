@@ -29,6 +29,9 @@ __all__ = ["command"]
 @click.option(
     "--variant", metavar="NAME", help="Graph to run; by default the one that suits this machine best."
 )
+@click.option(
+    "--engine", metavar="NAME", help="TensorRT engine to run; by default the best for this machine."
+)
 @click.option("--backend", default="auto", show_default=True, help="What runs it; `doctor` lists them.")
 @click.option(
     "--batch", type=click.IntRange(min=1), help="Images in one run; by default what the graph takes."
@@ -43,6 +46,7 @@ def command(
     images: tuple[Path, ...],
     output: Path,
     variant: str | None,
+    engine: str | None,
     backend: str,
     batch: int | None,
     threads: int | None,
@@ -60,7 +64,7 @@ def command(
     _check_output(output, overwrite=overwrite)
     found = find_images(images)
     reporter.step(f"opening {bundle}")
-    with Runtime.open(bundle, backend=backend, variant=variant, threads=threads) as runtime:
+    with Runtime.open(bundle, backend=backend, variant=variant, engine=engine, threads=threads) as runtime:
         encoded = encode_images(
             runtime, found, batch_size=batch, skip_broken=skip_broken, progress=reporter.step
         )
@@ -68,6 +72,8 @@ def command(
         provenance = describe_provenance(runtime, encoded.names)
         write_tokens(output, {name: encoded.tokens}, provenance, overwrite=overwrite)
         used = {"variant": runtime.variant.name, "backend": runtime.backend}
+        if runtime.engine is not None:
+            used["engine"] = runtime.engine.name
     values = {
         "output": str(output),
         "arrays": {name: {"dtype": str(encoded.tokens.dtype), "shape": list(encoded.tokens.shape)}},
@@ -103,6 +109,7 @@ def _render(
         [
             ("images", f"{count} in {encoded.seconds:.2f} s, reading included"),
             ("graph", f"{used['variant']} on {used['backend']}"),
+            *([("engine", used["engine"])] if "engine" in used else []),
             *(("skipped", reason) for _, reason in encoded.skipped),
         ]
     )

@@ -32,6 +32,7 @@ __all__ = ["command"]
     metavar="NAME",
     help="Also run the graphs on this backend of this machine, and hold them against float32; `doctor` lists them.",
 )
+@click.option("--engine", metavar="NAME", help="With --backend: run this TensorRT engine.")
 @pass_reporter
 def command(
     reporter: Reporter,
@@ -41,12 +42,15 @@ def command(
     vision_checkpoint: Path | None,
     variant: str | None,
     backend: str | None,
+    engine: str | None,
 ) -> bool:
     """Check the files and graphs of BUNDLE, and with --checkpoint or --backend what they compute.
 
     Compares every file with its hash, runs the ONNX checker, compares each graph with the manifest and runs
     it on a photograph. Exit status 1 if a check does not pass.
     """
+    if engine is not None and backend is None:
+        raise click.UsageError("--engine needs --backend tensorrt or tensorrt-rtx")
     from pargo_export import verify
 
     report = verify(
@@ -60,7 +64,7 @@ def command(
     if backend is not None:
         from pargo_export.agreement import check_backend
 
-        found = check_backend(bundle, backend, variant=variant, progress=reporter.step)
+        found = check_backend(bundle, backend, variant=variant, engine=engine, progress=reporter.step)
         report = replace(report, checks=(*report.checks, *found))
     values = {
         "bundle": str(report.bundle),
