@@ -29,9 +29,9 @@ def test_a_reference_of_several_variants_runs_once(exported_bundle, monkeypatch)
     twins = {"fp32": fp32, "twin": fp32.model_copy(update={"name": "twin"})}
     bundle.manifest = bundle.manifest.model_copy(update={"variants": twins})
 
-    def record(source, *, backend, variant):
+    def record(source, *, backend, variant, **choices):
         opened.append(f"{variant} on {backend}")
-        return open_runtime(source, backend=backend, variant=variant)
+        return open_runtime(source, backend=backend, variant=variant, **choices)
 
     monkeypatch.setattr(Runtime, "open", record)
     assert all(check.ok for check in check_backend(bundle, "openvino"))

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pargo_export.bundle import Variant
 from pargo_export.engine.monitor import STEPS, BuildProgress, make_monitor, watch_for_interrupt
@@ -15,6 +15,9 @@ from pargo_export.engine.network import ParsedNetwork
 from pargo_export.engine.refusals import describe_build_failure
 from pargo_export.errors import EngineError
 from pargo_export.trt import TensorRT
+
+if TYPE_CHECKING:
+    from tensorrt import IBuilderConfig, IProgressMonitor
 
 __all__ = ["CompiledEngine", "compile_engine"]
 
@@ -39,7 +42,7 @@ class CompiledEngine:
 def compile_engine(
     tensorrt: TensorRT,
     parsed: ParsedNetwork,
-    config: Any,
+    config: IBuilderConfig,
     variant: Variant,
     *,
     settings: str,
@@ -66,10 +69,11 @@ def compile_engine(
     config.progress_monitor = monitor
     begin = time.monotonic()
     with tensorrt.log.watch() as log, watch_for_interrupt(progress):
-        plan = parsed.builder.build_serialized_network(parsed.network, config)
+        # None if it fails, else with the buffer protocol: of both the stubs say nothing.
+        plan: Any = parsed.builder.build_serialized_network(parsed.network, config)
         reason = log.reason("it gives no reason")
     seconds = time.monotonic() - begin
-    config.progress_monitor = None
+    config.progress_monitor = cast("IProgressMonitor", None)  # takes it off; the stubs know only setting one
     progress.reraise()
     if progress.stopped or cancel.is_set():
         raise EngineError(f"the build of variant {variant.name!r} was cancelled; the bundle is as it was")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pargo_export.bundle import BatchProfile, Variant
 from pargo_export.engine.network import ParsedNetwork
 from pargo_export.engine.options import EngineOptions
 from pargo_export.errors import EngineError
 from pargo_export.trt import TensorRT
+
+if TYPE_CHECKING:
+    from tensorrt import IBuilderConfig
 
 __all__ = ["create_config"]
 
@@ -23,7 +26,7 @@ def create_config(
     profiles: Sequence[BatchProfile],
     workspace_bytes: int | None,
     detailed: bool,
-) -> Any:
+) -> IBuilderConfig:
     """Return the configuration of a build.
 
     Args:
@@ -54,7 +57,7 @@ def create_config(
     return config
 
 
-def _set_capabilities(tensorrt: TensorRT, config: Any, capabilities: Sequence[str]) -> None:
+def _set_capabilities(tensorrt: TensorRT, config: IBuilderConfig, capabilities: Sequence[str]) -> None:
     enum = getattr(tensorrt.module, "ComputeCapability", None)
     members = {} if enum is None else enum.__members__
     known = {_dotted(name): value for name, value in members.items() if name.startswith("SM")}
@@ -65,9 +68,10 @@ def _set_capabilities(tensorrt: TensorRT, config: Any, capabilities: Sequence[st
             f"{tensorrt.title} does not build for compute capability {', '.join(unknown)}; it offers {offered}"
             + ("; H100 and Jetson need --flavor tensorrt, on the device" if known else "")
         )
-    config.num_compute_capabilities = len(capabilities)
+    rtx: Any = config  # only TensorRT for RTX has these
+    rtx.num_compute_capabilities = len(capabilities)
     for index, item in enumerate(capabilities):
-        config.set_compute_capability(known[item], index)
+        rtx.set_compute_capability(known[item], index)
 
 
 def _dotted(name: str) -> str:
@@ -90,13 +94,16 @@ def _require_signature(tensorrt: TensorRT, parsed: ParsedNetwork, variant: Varia
 
 
 def _add_profile(
-    tensorrt: TensorRT, parsed: ParsedNetwork, variant: Variant, config: Any, profile: BatchProfile
+    tensorrt: TensorRT, parsed: ParsedNetwork, variant: Variant, config: IBuilderConfig, profile: BatchProfile
 ) -> None:
     """Add a profile; the batch is the only axis of a graph that is not fixed."""
     shapes = parsed.builder.create_optimization_profile()
     for spec in variant.signature.inputs:
         batches = (profile.min_batch, profile.opt_batch, profile.max_batch)
-        sizes = [tuple(size if isinstance(axis, str) else axis for axis in spec.shape) for size in batches]
+        # TensorRT takes tuples for `Dims`, which the stubs do not say.
+        sizes: list[Any] = [
+            tuple(size if isinstance(axis, str) else axis for axis in spec.shape) for size in batches
+        ]
         shapes.set_shape(spec.name, *sizes)
     with tensorrt.log.watch() as log:
         if config.add_optimization_profile(shapes) < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from pargo_export.bundle import BatchProfile, BuiltAsAsked, Variant
 from pargo_export.engine.inspection import (
@@ -15,10 +15,15 @@ from pargo_export.engine.inspection import (
 from pargo_export.errors import EngineError
 from pargo_export.trt import TensorRT
 
+if TYPE_CHECKING:
+    from tensorrt import ICudaEngine, IExecutionContext, INetworkDefinition
+
 __all__ = ["require_engine", "require_network"]
 
 
-def require_network(tensorrt: TensorRT, network: Any, variant: Variant, *, min_share: float) -> NetworkReport:
+def require_network(
+    tensorrt: TensorRT, network: INetworkDefinition, variant: Variant, *, min_share: float
+) -> NetworkReport:
     """Inspect the network before the build, which takes minutes.
 
     Raises:
@@ -55,7 +60,7 @@ def require_engine(
         return network.built
     with tensorrt.log.watch() as log:
         runtime = tensorrt.module.Runtime(tensorrt.logger)
-        engine = runtime.deserialize_cuda_engine(plan)
+        engine = cast("ICudaEngine | None", runtime.deserialize_cuda_engine(plan))
         if engine is None:
             reason = log.reason("it gives no reason")
             if tensorrt.flavor == "tensorrt":
@@ -72,9 +77,9 @@ def require_engine(
     return found
 
 
-def _create_context(engine: Any, variant: Variant, profile: BatchProfile) -> Any:
+def _create_context(engine: ICudaEngine, variant: Variant, profile: BatchProfile) -> IExecutionContext | None:
     """Return a context with its shapes set, without which some versions tell no types; `None` if memory is short."""
-    context = engine.create_execution_context()
+    context = cast("IExecutionContext | None", engine.create_execution_context())
     if context is None:
         return None
     for spec in variant.signature.inputs:

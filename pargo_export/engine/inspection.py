@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pargo_export.bundle import BuiltAsAsked, Variant
 from pargo_export.engine.inspection_layers import Kernel, parse_inspector
 from pargo_export.engine.inspection_network import NetworkContents, Product, read_network
 from pargo_export.trt import TensorRT
+
+if TYPE_CHECKING:
+    from tensorrt import ICudaEngine, IExecutionContext, INetworkDefinition
 
 __all__ = ["KERNEL_SHARE", "NETWORK_SHARE", "NetworkReport", "explain", "inspect_engine", "inspect_network"]
 
@@ -42,7 +45,7 @@ class NetworkReport:
 
 
 def inspect_network(
-    tensorrt: TensorRT, network: Any, variant: Variant, *, min_share: float = NETWORK_SHARE
+    tensorrt: TensorRT, network: INetworkDefinition, variant: Variant, *, min_share: float = NETWORK_SHARE
 ) -> NetworkReport:
     """Hold a parsed network against the precision that its variant asks for.
 
@@ -68,10 +71,10 @@ def inspect_network(
 
 def inspect_engine(
     tensorrt: TensorRT,
-    engine: Any,
+    engine: ICudaEngine,
     network: NetworkReport,
     *,
-    context: Any = None,
+    context: IExecutionContext | None = None,
     min_share: float = KERNEL_SHARE,
 ) -> BuiltAsAsked:
     """Hold the kernels of a deserialized engine against what was asked for.

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pargo_export.engine.inspection_layers import onnx_nodes
+from pargo_export.trt.api import TensorRTModule, sizes_of
+
+if TYPE_CHECKING:
+    from tensorrt import IConvolutionLayer, ILayer, IMatrixMultiplyLayer, INetworkDefinition, ITensor
 
 __all__ = ["NetworkContents", "Product", "read_network"]
 
@@ -74,10 +77,10 @@ class _Operand:
 class _Graph:
     """The layers of a network, with who writes a tensor and who reads it."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: INetworkDefinition) -> None:
         self.layers = [network.get_layer(index) for index in range(network.num_layers)]
-        self._producers: dict[str, Any] = {}
-        self._readers: dict[str, list[Any]] = {}
+        self._producers: dict[str, ILayer] = {}
+        self._readers: dict[str, list[ILayer]] = {}
         self._dynamic: dict[str, int] = {}
         for layer in self.layers:
             inputs = inputs_of(layer)
@@ -86,20 +89,20 @@ class _Graph:
             for index in range(layer.num_outputs):
                 output = layer.get_output(index)
                 self._producers[output.name] = layer
-                if -1 in output.shape:
+                if -1 in sizes_of(output.shape):
                     self._dynamic[output.name] = self._solve(layer, output, inputs)
 
-    def _solve(self, layer: Any, output: Any, inputs: list[Any]) -> int:
+    def _solve(self, layer: ILayer, output: ITensor, inputs: list[ITensor]) -> int:
         """Size of the dynamic axes of an output for one image: tiles are folded into the batch axis."""
         if layer.type.name == "SHUFFLE":
             return max(self.volume(inputs[0]) // max(_known(output), 1), 1)
         return max((self._dynamic.get(tensor.name, 1) for tensor in inputs), default=1)
 
-    def volume(self, tensor: Any) -> int:
+    def volume(self, tensor: ITensor) -> int:
         """Elements of a tensor for one image."""
         return _known(tensor) * self._dynamic.get(tensor.name, 1)
 
-    def operand(self, tensor: Any) -> _Operand:
+    def operand(self, tensor: ITensor) -> _Operand:
         """Follow an operand back to what computes it, or to a constant."""
         dtype = tensor.dtype.name
         quantized: str | None = None
@@ -121,7 +124,7 @@ class _Graph:
             tensor = layer.get_input(0)
         return _Operand(dtype, quantized, constant=False, widened=tuple(widened))
 
-    def reaches_product(self, tensor: Any) -> bool:
+    def reaches_product(self, tensor: ITensor) -> bool:
         """Whether a product reads the tensor, behind DequantizeLinear and layers that only move values."""
         for layer in self._readers.get(tensor.name, []):
             kind = layer.type.name
@@ -133,7 +136,7 @@ class _Graph:
         return False
 
 
-def read_network(module: ModuleType, network: Any) -> NetworkContents:
+def read_network(module: TensorRTModule, network: INetworkDefinition) -> NetworkContents:
     """List the products of a network, the forms of its attention and its unexpected casts.
 
     Args:
@@ -161,23 +164,23 @@ def read_network(module: ModuleType, network: Any) -> NetworkContents:
     return NetworkContents(tuple(linears), tuple(others), frozenset(forms), tuple(dict.fromkeys(casts)))
 
 
-def inputs_of(layer: Any) -> list[Any]:
+def inputs_of(layer: ILayer) -> list[ITensor]:
     """Return the inputs of a layer that are there."""
     found = (layer.get_input(index) for index in range(layer.num_inputs))
     return [tensor for tensor in found if tensor is not None]
 
 
-def node_of(layer: Any) -> str:
+def node_of(layer: ILayer) -> str:
     """Return the ONNX node that a layer was made from; for the body of a function, the node that calls it."""
     nodes = onnx_nodes(layer.metadata)
     return nodes[0] if nodes else layer.name
 
 
-def _known(tensor: Any) -> int:
-    return prod(size for size in tensor.shape if size != -1)
+def _known(tensor: ITensor) -> int:
+    return prod(size for size in sizes_of(tensor.shape) if size != -1)
 
 
-def _operands(graph: _Graph, layer: Any, kind: str) -> tuple[_Operand, _Operand]:
+def _operands(graph: _Graph, layer: ILayer, kind: str) -> tuple[_Operand, _Operand]:
     """Return activation and weight; a weight is a constant matrix on the right, or the kernel of a convolution."""
     activation = graph.operand(layer.get_input(0))
     right = layer.get_input(1) if layer.num_inputs > 1 else None
@@ -197,25 +200,28 @@ def _precision(activation: _Operand, weight: _Operand) -> str:
     return name if activation.quantized == weight.quantized else f"{name}_weight_only"
 
 
-def _flops(module: ModuleType, graph: _Graph, layer: Any, kind: str) -> float:
+def _flops(module: TensorRTModule, graph: _Graph, layer: ILayer, kind: str) -> float:
     """Operations for one image. The layers of a network come as `ILayer`; the class says what they are."""
     output, left = layer.get_output(0), layer.get_input(0)
     if kind == "CONVOLUTION":
         layer.__class__ = module.IConvolutionLayer
-        depth = left.shape[1] // layer.num_groups * prod(layer.kernel_size_nd)
+        convolution = cast("IConvolutionLayer", layer)
+        depth = left.shape[1] // convolution.num_groups * prod(sizes_of(convolution.kernel_size_nd))
     else:
         layer.__class__ = module.IMatrixMultiplyLayer
-        depth = left.shape[-2 if layer.op0.name == "TRANSPOSE" else -1]
+        product = cast("IMatrixMultiplyLayer", layer)
+        depth = left.shape[-2 if product.op0.name == "TRANSPOSE" else -1]
     return 2.0 * graph.volume(output) * max(depth, 1)
 
 
-def _attention_form(module: ModuleType, layer: Any, kind: str) -> set[str]:
+def _attention_form(module: TensorRTModule, layer: ILayer, kind: str) -> set[str]:
     if kind in _PLUGINS:
         return {"plugin"}
     if kind == "SOFTMAX":
         return {"decomposed"}
     if kind == "ATTENTION_INPUT":  # from TensorRT 10.14
-        layer.__class__ = module.IAttentionInputLayer
+        later: Any = module  # than the stubs
+        layer.__class__ = later.IAttentionInputLayer
         # One that may not be decomposed is a kernel of its own, or the build fails.
-        return {"decomposed" if layer.attention.decomposable else "fused kernel"}
+        return {"decomposed" if cast("Any", layer).attention.decomposable else "fused kernel"}
     return set()

@@ -8,9 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pargo_export.trt import TensorRT
+
+if TYPE_CHECKING:
+    from tensorrt import IProgressMonitor
 
 __all__ = ["STEPS", "BuildProgress", "make_monitor", "watch_for_interrupt"]
 
@@ -90,7 +93,7 @@ class BuildProgress:
         return min(1.0, (phase.done + max(inner, default=0.0)) / phase.num_steps)
 
 
-def make_monitor(tensorrt: TensorRT, progress: BuildProgress) -> Any:
+def make_monitor(tensorrt: TensorRT, progress: BuildProgress) -> IProgressMonitor:
     """Return an object of the module's `IProgressMonitor`; keep it as long as the builder's configuration."""
     interface = tensorrt.module.IProgressMonitor
 

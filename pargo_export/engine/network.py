@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pargo_export.bundle import Variant
 from pargo_export.engine.inline import without_functions
@@ -13,6 +13,9 @@ from pargo_export.errors import EngineError
 from pargo_export.optional import require
 from pargo_export.trt import TensorRT
 from pargo_export.trt.plugins import PluginSet
+
+if TYPE_CHECKING:
+    from tensorrt import Builder, INetworkDefinition, OnnxParser
 
 __all__ = ["ParsedNetwork", "create_builder", "parse"]
 
@@ -29,14 +32,14 @@ class ParsedNetwork:
         notes: What was done differently, for people.
     """
 
-    builder: Any
-    network: Any
-    parser: Any
+    builder: Builder
+    network: INetworkDefinition
+    parser: OnnxParser
     attention: str
     notes: tuple[str, ...] = ()
 
 
-def create_builder(tensorrt: TensorRT) -> Any:
+def create_builder(tensorrt: TensorRT) -> Builder:
     """Return a builder.
 
     Raises:
@@ -101,7 +104,7 @@ def _plugin_nodes_alone(graph: Path, plugins: PluginSet) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _create_network(tensorrt: TensorRT, builder: Any) -> Any:
+def _create_network(tensorrt: TensorRT, builder: Builder) -> INetworkDefinition:
     """Create a strongly typed network.
 
     In TensorRT 10 that is a flag; from 11 on, and in TensorRT for RTX, there is no other kind, and 11 ignores the flag.
@@ -118,14 +121,14 @@ def _create_network(tensorrt: TensorRT, builder: Any) -> Any:
     return network
 
 
-def _create_parser(tensorrt: TensorRT, network: Any, plugins: PluginSet | None) -> Any:
+def _create_parser(tensorrt: TensorRT, network: INetworkDefinition, plugins: PluginSet | None) -> OnnxParser:
     parser = tensorrt.module.OnnxParser(network, tensorrt.logger)
     if plugins is not None:
         plugins.apply(parser)
     return parser
 
 
-def _allow_decomposition(tensorrt: TensorRT, network: Any) -> tuple[str, ...]:
+def _allow_decomposition(tensorrt: TensorRT, network: INetworkDefinition) -> tuple[str, ...]:
     """Let `Attention` operators in float32 be computed as products and softmax: no dedicated kernel takes float32.
 
     The ONNX parser has no option for it, and the Python bindings hand out the plain base class of the layer.
@@ -134,13 +137,14 @@ def _allow_decomposition(tensorrt: TensorRT, network: Any) -> tuple[str, ...]:
     layer_class = getattr(module, "IAttentionInputLayer", None)
     if layer_class is None:
         return ()
+    attention_input = cast("Any", module.LayerType).ATTENTION_INPUT  # later than the stubs, as the class is
     names = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        if layer.type != module.LayerType.ATTENTION_INPUT or layer.get_input(0).dtype != module.float32:
+        if layer.type != attention_input or layer.get_input(0).dtype != module.float32:
             continue
         layer.__class__ = layer_class
-        layer.attention.decomposable = True
+        cast("Any", layer).attention.decomposable = True
         names.append(layer.name)
     if not names:
         return ()

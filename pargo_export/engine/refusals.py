@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pargo_export.bundle import Variant
 from pargo_export.engine.ladder import find_rung
 from pargo_export.quantization.linears import block_of
 from pargo_export.trt import TensorRT
+
+if TYPE_CHECKING:
+    from tensorrt import OnnxParser, ParserError
 
 __all__ = ["NodeRefusal", "describe_build_failure", "describe_parser_refusal", "read_parser_errors"]
 
@@ -68,11 +71,11 @@ class NodeRefusal:
         return f"{where}): {reason}"
 
 
-def read_parser_errors(parser: Any) -> tuple[NodeRefusal, ...]:
+def read_parser_errors(parser: OnnxParser) -> tuple[NodeRefusal, ...]:
     """Return what a parser refused, each node once, in the order of the graph."""
     found: dict[tuple[str, str], NodeRefusal] = {}
     for index in range(parser.num_errors):
-        error = parser.get_error(index)
+        error: ParserError = parser.get_error(index)
         node, operator = error.node_name(), error.node_operator()
         stack = error.local_function_stack()  # the calls that lead to a node inside a function body
         if stack:

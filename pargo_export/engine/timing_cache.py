@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pargo_export.bundle import Bundle
 from pargo_export.errors import IntegrityError
 from pargo_export.trt import TensorRT
+
+if TYPE_CHECKING:
+    from tensorrt import IBuilderConfig, ITimingCache
 
 __all__ = ["cache_path", "read_cache", "take_cache", "use_cache"]
 
@@ -32,7 +35,7 @@ def read_cache(bundle: Bundle, path: str | None) -> tuple[bytes, tuple[str, ...]
         return b"", (f"the timing cache was dropped: {error}",)
 
 
-def use_cache(config: Any, content: bytes) -> tuple[str, ...]:
+def use_cache(config: IBuilderConfig, content: bytes) -> tuple[str, ...]:
     """Give a builder's configuration the cache, or an empty one to fill; return notes.
 
     A cache of another device, version or driver is refused by TensorRT and dropped here.
@@ -48,7 +51,10 @@ def use_cache(config: Any, content: bytes) -> tuple[str, ...]:
     )
 
 
-def take_cache(config: Any) -> bytes:
+def take_cache(config: IBuilderConfig) -> bytes:
     """Return the cache after a build; empty if there is none."""
-    cache = config.get_timing_cache()
-    return b"" if cache is None else bytes(memoryview(cache.serialize()))
+    cache = cast("ITimingCache | None", config.get_timing_cache())
+    if cache is None:
+        return b""
+    memory: Any = cache.serialize()  # IHostMemory has the buffer protocol, which the stubs get wrong
+    return bytes(memoryview(memory))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from types import ModuleType
+from typing import Any
 
 from pargo_export.bundle import Engine
+from pargo_export.trt.api import TensorRTModule
 
 __all__ = ["RTX_LOWEST", "rtx_serves", "runs_on_capability", "runs_on_version", "version_parts"]
 
@@ -29,7 +30,7 @@ def runs_on_version(engine: Engine, version: str) -> bool:
     return found > built and (found[0] == built[0] or (built[0], found[0]) == (10, 11))
 
 
-def runs_on_capability(engine: Engine, capability: str, module: ModuleType) -> bool:
+def runs_on_capability(engine: Engine, capability: str, module: TensorRTModule) -> bool:
     """Whether a GPU may run the engine.
 
     Args:
@@ -49,9 +50,10 @@ def runs_on_capability(engine: Engine, capability: str, module: ModuleType) -> b
     )
 
 
-def rtx_serves(capability: str, module: ModuleType) -> bool:
+def rtx_serves(capability: str, module: TensorRTModule) -> bool:
     """Whether TensorRT for RTX serves a GPU: those in its enum (`SM86`, `SM120`), "and later" (its documentation)."""
-    numbers = (re.fullmatch(r"SM(\d+)(\d)", name) for name in module.ComputeCapability.__members__)
+    rtx: Any = module  # the enum is in no stubs
+    numbers = (re.fullmatch(r"SM(\d+)(\d)", name) for name in rtx.ComputeCapability.__members__)
     served = {(int(found[1]), int(found[2])) for found in numbers if found}
     wanted = version_parts(capability)
     return wanted in served or wanted > max(served)

@@ -7,8 +7,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pargo_export.trt.api import TensorRTModule
+
+if TYPE_CHECKING:
+    from tensorrt import ILogger
 
 __all__ = ["Log"]
 
@@ -66,7 +70,7 @@ class Log:
         self.clear()
         yield self
 
-    def as_logger(self, module: ModuleType) -> Any:
+    def as_logger(self, module: TensorRTModule) -> ILogger:
         """Return an object of the module's `ILogger` that writes here; keep it as long as TensorRT is in use."""
         log, interface = self, module.ILogger
 
@@ -74,7 +78,7 @@ class Log:
             def __init__(self) -> None:
                 interface.__init__(self)  # the bindings want it called by name
 
-            def log(self, severity: Any, message: str) -> None:
+            def log(self, severity: ILogger.Severity, message: str) -> None:
                 log.write(int(severity), message)
 
         return Logger()

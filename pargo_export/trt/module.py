@@ -6,12 +6,15 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cache, cached_property
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from pargo_export.bundle import Flavor
 from pargo_export.errors import MissingDependencyError
+from pargo_export.trt.api import TensorRTModule
 from pargo_export.trt.log import Log
+
+if TYPE_CHECKING:
+    from tensorrt import ILogger
 
 __all__ = ["LOWEST_VERSION", "MODULES", "TITLES", "TensorRT", "find_obstacle", "load_tensorrt"]
 
@@ -35,7 +38,7 @@ class TensorRT:
     """
 
     flavor: Flavor
-    module: ModuleType
+    module: TensorRTModule
     log: Log
 
     @cached_property
@@ -49,7 +52,7 @@ class TensorRT:
         return f"{TITLES[self.flavor]} {self.version}"
 
     @cached_property
-    def logger(self) -> Any:
+    def logger(self) -> ILogger:
         """The logger as an object of the module's `ILogger`, for builders, parsers and runtimes."""
         return self.log.as_logger(self.module)
 
@@ -87,7 +90,7 @@ def load_tensorrt(flavor: Flavor) -> TensorRT:
         raise MissingDependencyError(
             f"{title} {module.__version__} is too old, {lowest} is the first that serves: {_MEND[flavor]}"
         )
-    return TensorRT(flavor, module, Log(name))
+    return TensorRT(flavor, cast("TensorRTModule", module), Log(name))
 
 
 def _is_installed(name: str) -> bool:

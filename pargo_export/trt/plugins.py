@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from typing_extensions import Self
 
 from pargo_export.bundle import PluginRequirement, sha256_file
 from pargo_export.errors import EngineError
+from pargo_export.trt.api import TensorRTModule
 from pargo_export.trt.module import TensorRT
 from pargo_export.trt.plugins_library import CreatorName, PluginLibrary, load_library
 from pargo_export.trt.plugins_link import find_link_obstacle
@@ -35,6 +36,9 @@ from pargo_export.trt.plugins_package import (
     package_sha256,
     release_creators,
 )
+
+if TYPE_CHECKING:
+    from tensorrt import INetworkDefinition, IPluginV2Layer, IPluginV3Layer, IPluginV3OneCore, OnnxParser
 
 __all__ = [
     "LoadedPlugins",
@@ -184,7 +188,7 @@ class PluginSet:
         is_old = self.tensorrt.flavor == "tensorrt" and version < _PREFERS_PLUGINS
         return bool(self.creators) and not flag and is_old
 
-    def apply(self, parser: Any) -> None:
+    def apply(self, parser: OnnxParser) -> None:
         """Have an ONNX parser take plugins rather than functions' bodies, where it has to be told.
 
         TensorRT from 10.15 on, and TensorRT for RTX, have a flag; 10.7 to 10.14 always take the plugin; for older ones
@@ -212,7 +216,7 @@ class PluginSet:
             del model.functions[index]
         return len(taken)
 
-    def used(self, network: Any) -> tuple[UsedPlugin, ...]:
+    def used(self, network: INetworkDefinition) -> tuple[UsedPlugin, ...]:
         """Find the plugins in a parsed network, and remember them for `requirements`.
 
         Args:
@@ -283,18 +287,19 @@ class PluginSet:
         return tuple(sorted({item.operator for item in self._found if item.creator.name in names}))
 
 
-def _plugin_layers(trt: Any, network: Any) -> tuple[UsedPlugin, ...]:
+def _plugin_layers(trt: TensorRTModule, network: INetworkDefinition) -> tuple[UsedPlugin, ...]:
     found = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         if layer.type == trt.LayerType.PLUGIN_V3:
             layer.__class__ = trt.IPluginV3Layer  # the bindings hand out the base class
-            core = layer.plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
+            plugin = cast("IPluginV3Layer", layer).plugin
+            core: IPluginV3OneCore = plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
             name = CreatorName(core.plugin_name, core.plugin_namespace, core.plugin_version)
         elif layer.type in {getattr(trt.LayerType, kind, None) for kind in ("PLUGIN", "PLUGIN_V2")}:
             layer.__class__ = trt.IPluginV2Layer
-            plugin = layer.plugin
-            name = CreatorName(plugin.plugin_type, plugin.plugin_namespace, plugin.plugin_version)
+            old = cast("IPluginV2Layer", layer).plugin
+            name = CreatorName(old.plugin_type, old.plugin_namespace, old.plugin_version)
         else:
             continue
         found.append(UsedPlugin(layer.name, name))

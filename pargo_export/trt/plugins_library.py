@@ -11,11 +11,14 @@ import ctypes
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pargo_export.bundle import sha256_file
 from pargo_export.errors import EngineError
 from pargo_export.trt.module import TensorRT
+
+if TYPE_CHECKING:
+    from tensorrt import Runtime
 
 __all__ = ["CreatorName", "PluginLibrary", "load_library", "registered_creators"]
 
@@ -128,6 +131,6 @@ def _register(tensorrt: TensorRT, path: Path) -> tuple[CreatorName, ...]:
     return tuple(sorted(found))
 
 
-def _with_logger(tensorrt: TensorRT) -> Any:
+def _with_logger(tensorrt: TensorRT) -> Runtime:
     """Return an object that makes TensorRT know our logger."""
     return tensorrt.module.Runtime(tensorrt.logger)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pargo_export.bundle import Bundle, Manifest, PluginRequirement
 from pargo_export.errors import BackendError, BundleError, EngineError
 from pargo_export.trt.module import TensorRT
 from pargo_export.trt.plugins_library import PluginLibrary, load_library
 from pargo_export.trt.plugins_package import PACKAGE, keep_creators, package_sha256
+
+if TYPE_CHECKING:
+    from tensorrt import IPluginCreatorV3One
 
 __all__ = ["LoadedPlugins", "find_plugin_refusal", "load_requirements"]
 
@@ -25,7 +28,7 @@ class LoadedPlugins:
     """
 
     libraries: tuple[PluginLibrary, ...] = ()
-    creators: tuple[Any, ...] = ()
+    creators: tuple[IPluginCreatorV3One, ...] = ()
 
 
 def find_plugin_refusal(requirements: Sequence[PluginRequirement], manifest: Manifest) -> str | None:

@@ -11,12 +11,15 @@ import importlib
 import importlib.resources
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pargo_export._version import __version__
 from pargo_export.errors import EngineError
 from pargo_export.trt.module import TensorRT
 from pargo_export.trt.plugins_library import registered_creators
+
+if TYPE_CHECKING:
+    from tensorrt import IPluginCreatorV3One
 
 __all__ = [
     "OPERATIONS",
@@ -45,11 +48,12 @@ _MEND = "install pargo-export again, it contains the package"
 class _Registration:
     """The creators of one TensorRT module; its registry belongs to the process and takes each name once."""
 
-    creators: list[Any] = field(default_factory=list)
+    creators: list[IPluginCreatorV3One] = field(default_factory=list)
     capability: int | None = None
     num_builds: int = 0
     is_kept: bool = False
-    retired: list[Any] = field(default_factory=list)  # TensorRT keeps no reference to what it may still use
+    # TensorRT keeps no reference to what it may still use.
+    retired: list[IPluginCreatorV3One] = field(default_factory=list)
 
 
 _lock = threading.Lock()
@@ -132,7 +136,7 @@ def release_creators(tensorrt: TensorRT) -> None:
             _deregister(tensorrt, registration)
 
 
-def keep_creators(tensorrt: TensorRT) -> list[Any]:
+def keep_creators(tensorrt: TensorRT) -> list[IPluginCreatorV3One]:
     """Register the plugins to load engines with, for as long as the process lives, and return their creators.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pargo_export.trt.module import TensorRT
 
 __all__ = ["find_invalidity"]
@@ -27,14 +29,14 @@ def find_invalidity(tensorrt: TensorRT, serialized: bytes | memoryview) -> str |
         tensorrt: Which one would load it.
         serialized: The engine, or its header (`Runtime.engine_header_size`).
     """
-    module = tensorrt.module
+    rtx: Any = tensorrt.module  # its enums of validity are in no stubs
     with tensorrt.log.watch() as log:
-        runtime = module.Runtime(tensorrt.logger)
+        runtime = tensorrt.module.Runtime(tensorrt.logger)
         if not hasattr(runtime, "get_engine_validity"):
             return None
         validity, diagnostics = runtime.get_engine_validity(serialized)
-        if validity != module.EngineValidity.INVALID:
+        if validity != rtx.EngineValidity.INVALID:
             return None
-        flags = module.EngineInvalidityDiagnostics.__members__.items()
+        flags = rtx.EngineInvalidityDiagnostics.__members__.items()
         reasons = [_REASONS.get(name, name) for name, flag in flags if int(diagnostics) & int(flag)]
         return f"{tensorrt.title} cannot load it: {'; '.join(reasons) or log.reason('it gives no reason')}"

@@ -8,12 +8,16 @@ of a slot never run at the same time.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pargo_export.errors import BackendError
 from pargo_export.runtime.tensorrt.buckets import Bucket
 from pargo_export.runtime.tensorrt.loading import LoadedEngine
 from pargo_export.runtime.tensorrt.memory import Port
+from pargo_export.runtime.tensorrt.rtx_cache import RtxCache
+
+if TYPE_CHECKING:
+    from tensorrt import IExecutionContext
 
 __all__ = ["ExecutionContext", "scratch_bytes"]
 
@@ -54,7 +58,6 @@ class ExecutionContext:
         self._what = f"engine {engine.record.name}, batch {bucket.batch}"
         with engine.tensorrt.log.watch():
             trt_context = self._create()
-            self._require("create_execution_context", trt_context is not None)
             chosen = trt_context.set_optimization_profile_async(bucket.profile, self._stream)
             self._require("set_optimization_profile_async", chosen)
             trt_context.set_device_memory(scratch, scratch_bytes(engine))
@@ -64,7 +67,7 @@ class ExecutionContext:
             for port in (*inputs, *outputs):
                 placed = trt_context.set_tensor_address(port.spec.name, port.address)
                 self._require("set_tensor_address", placed)
-        self._trt_context: Any = trt_context
+        self._trt_context: IExecutionContext | None = trt_context
 
     def enqueue(self) -> None:
         """Queue one run.
@@ -73,25 +76,34 @@ class ExecutionContext:
             BackendError: TensorRT refuses.
         """
         with self._engine.tensorrt.log.watch():
-            self._require("execute_async_v3", self._trt_context.execute_async_v3(self._stream))
+            queued = self._trt_context is not None and self._trt_context.execute_async_v3(self._stream)
+            self._require("execute_async_v3", queued)
 
     def close(self) -> None:
         """Let TensorRT free it; it must not run."""
         self._trt_context = None
 
-    def _create(self) -> Any:
+    def _create(self) -> IExecutionContext:
         trt, trt_engine = self._engine.tensorrt.module, self._engine.trt_engine
-        managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._engine.cache is None:
-            return trt_engine.create_execution_context(managed)
-        trt_config = trt_engine.create_runtime_config()
+            managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            trt_context = trt_engine.create_execution_context(managed)
+        else:
+            trt_context = trt_engine.create_execution_context(self._rtx_config(trt, self._engine.cache))
+        self._require("create_execution_context", trt_context is not None)
+        return trt_context
+
+    def _rtx_config(self, trt: Any, cache: RtxCache) -> Any:
+        """How TensorRT for RTX is to run; the stubs have nothing of what it alone has."""
+        trt_config: Any = self._engine.trt_engine.create_runtime_config()
+        managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         trt_config.set_execution_context_allocation_strategy(managed)
         # RTX captures graphs by itself, once the kernels for a shape are compiled; and they are when it is opened.
         trt_config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         trt_config.dynamic_shapes_kernel_specialization_strategy = eager
-        self._require("set_runtime_cache", trt_config.set_runtime_cache(self._engine.cache.trt_cache))
-        return trt_engine.create_execution_context(trt_config)
+        self._require("set_runtime_cache", trt_config.set_runtime_cache(cache.trt_cache))
+        return trt_config
 
     def _require(self, function: str, succeeded: bool) -> None:
         """Raise what TensorRT logged if a call failed."""

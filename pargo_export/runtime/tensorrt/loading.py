@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pargo_export.bundle import Bundle, Engine, EngineDevice, Variant, sha256_bytes
 from pargo_export.errors import BackendError, BundleError, IntegrityError
 from pargo_export.runtime.tensorrt.rtx_cache import RtxCache, cache_path
 from pargo_export.signature import TensorSpec
 from pargo_export.trt import TensorRT
-from pargo_export.trt.plugins import load_requirements
+from pargo_export.trt.api import sizes_of
+from pargo_export.trt.plugins import LoadedPlugins, load_requirements
 from pargo_export.trt.preflight import find_refusal
+
+if TYPE_CHECKING:
+    from tensorrt import ICudaEngine, Runtime
 
 __all__ = ["LoadedEngine"]
 
@@ -34,7 +38,6 @@ class LoadedEngine:
     Attributes:
         record: The engine in the manifest.
         tensorrt: The TensorRT.
-        trt_engine: `ICudaEngine`.
         cache: Compiled kernels of TensorRT for RTX; `None` for TensorRT, whose engines are compiled.
 
     Raises:
@@ -65,27 +68,38 @@ class LoadedEngine:
         serialized = read_engine(bundle, engine)
         self.record, self.tensorrt = engine, tensorrt
         self.cache: RtxCache | None = None
-        self.trt_engine: Any = None
-        self._trt_runtime: Any = None
-        self._plugins: Any = load_requirements(tensorrt, engine.plugins, bundle)
+        self._trt_engine: ICudaEngine | None = None
+        self._trt_runtime: Runtime | None = None
+        self._plugins: LoadedPlugins | None = load_requirements(tensorrt, engine.plugins, bundle)
         try:
-            self.trt_engine = self._deserialize(serialized, bundle)
-            _check_tensors(self.trt_engine, engine, bundle.manifest.variants[engine.variant])
+            self._trt_engine = self._deserialize(serialized, bundle)
+            _check_tensors(self._trt_engine, engine, bundle.manifest.variants[engine.variant])
             if hasattr(tensorrt.module, "CudaGraphStrategy"):  # kernels are compiled here: TensorRT for RTX
-                trt_config = self.trt_engine.create_runtime_config()
+                trt_config: Any = self._trt_engine.create_runtime_config()  # the stubs have no cache
                 path = cache_path(engine, device, tensorrt)
                 self.cache = RtxCache(trt_config.create_runtime_cache(), path)
         except BaseException:
             self.close()  # now, while the context is current
             raise
 
-    def _deserialize(self, serialized: bytes, bundle: Bundle) -> Any:
+    @property
+    def trt_engine(self) -> ICudaEngine:
+        """TensorRT's object.
+
+        Raises:
+            BackendError: It was freed.
+        """
+        if self._trt_engine is None:
+            raise BackendError(f"engine {self.record.name} is closed; open the bundle again")
+        return self._trt_engine
+
+    def _deserialize(self, serialized: bytes, bundle: Bundle) -> ICudaEngine:
         tensorrt = self.tensorrt
         trt = tensorrt.module
         with tensorrt.log.watch() as log:
             self._trt_runtime = trt.Runtime(tensorrt.logger)
             self._trt_runtime.engine_host_code_allowed = False
-            trt_engine = self._trt_runtime.deserialize_cuda_engine(serialized)
+            trt_engine = cast("ICudaEngine | None", self._trt_runtime.deserialize_cuda_engine(serialized))
             if trt_engine is None:
                 reason = log.reason("it does not say why")
                 raise BackendError(
@@ -97,7 +111,7 @@ class LoadedEngine:
     def close(self) -> None:
         """Let TensorRT free the engine; every execution context must be gone."""
         self.cache = None
-        self.trt_engine = None
+        self._trt_engine = None
         self._trt_runtime = None
         self._plugins = None
 
@@ -122,7 +136,7 @@ def read_engine(bundle: Bundle, engine: Engine) -> bytes:
     return serialized
 
 
-def _check_tensors(trt_engine: Any, engine: Engine, variant: Variant) -> None:
+def _check_tensors(trt_engine: ICudaEngine, engine: Engine, variant: Variant) -> None:
     """Compare inputs, outputs and profiles with the record.
 
     Raises:
@@ -148,11 +162,10 @@ def _check_tensors(trt_engine: Any, engine: Engine, variant: Variant) -> None:
         )
 
 
-def _describe_tensor(trt_engine: Any, name: str) -> str:
-    mode, dtype, where = (
-        getattr(trt_engine, f"get_tensor_{what}")(name).name for what in ("mode", "dtype", "location")
-    )
-    sizes = [int(size) for size in trt_engine.get_tensor_shape(name)]
+def _describe_tensor(trt_engine: ICudaEngine, name: str) -> str:
+    mode, dtype = trt_engine.get_tensor_mode(name).name, trt_engine.get_tensor_dtype(name).name
+    where = trt_engine.get_tensor_location(name).name
+    sizes = [int(size) for size in sizes_of(trt_engine.get_tensor_shape(name))]
     return f"{mode} {_DTYPES.get(dtype, dtype)}{sizes}{'' if where == 'DEVICE' else f' on {where}'}"
 
 

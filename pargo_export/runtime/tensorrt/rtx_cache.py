@@ -41,6 +41,7 @@ class RtxCache:
         trt_cache: To be set in the runtime config of every execution context.
     """
 
+    # Any: TensorRT for RTX alone has the class, so the stubs do not.
     def __init__(self, trt_cache: Any, path: Path) -> None:
         self.trt_cache = trt_cache
         self._path = path
