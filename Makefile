@@ -22,6 +22,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@# Types of TensorRT, for mypy alone: where they could be imported they would pass for TensorRT itself, which they require.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/stubs tensorrt-stubs==10.13.0.35.1
+	@# As published they do not parse: `in` is a keyword, a default precedes a parameter without one, `bool` hides the type.
+	sed -i -e 's/, in: list/, inputs: list/' -e 's/channel_axis: int) -> IScaleLayer/channel_axis: int = ...) -> IScaleLayer/' \
+		-e 's/^bool: DataType/bool_: DataType/' $(VENV)/stubs/tensorrt_bindings/tensorrt.pyi
 	@touch $@
 
 demo: $(READY)
