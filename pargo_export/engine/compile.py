@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pargo_export.bundle import Variant
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CompiledEngine", "compile_engine"]
 
 _KIB = 1024
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -84,4 +87,10 @@ def compile_engine(
 
 
 def _peak_memory_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+    """Return the largest resident memory of this process; `ru_maxrss` begins with that of the one that started it."""
+    try:
+        status = _STATUS.read_text()
+    except OSError:  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+    match = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+    return int(match[1]) * _KIB if match else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
