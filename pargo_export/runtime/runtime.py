@@ -179,8 +179,8 @@ class Runtime:
             InputError: Nothing was handed, an array does not fit, has values that are not finite, or
                 `batch_size` is out of range.
         """
-        on_device = is_on_cuda(images) and self._feeder.fits_on_device(images)
-        if on_device and self._runner.takes_device_array(images):
+        may_stay = self._runner.takes_device_arrays and is_on_cuda(images)
+        if may_stay and self._feeder.fits_on_device(images) and self._runner.takes_device_array(images):
             tokens = self._runner.run_on_device(images, self._batch_size(batch_size))
             return to_library(tokens, images)
         reading, size = self._plan(images, batch_size)

@@ -93,7 +93,7 @@ def test_no_other_engine_is_taken_for_it(exported_bundle, monkeypatch):
         check_agreement(bundle, judged)
     ((engines, options),) = seen
     assert engines == {"mine": both["mine"]}
-    assert options == {"backend": "tensorrt-rtx", "variant": "fp32"}
+    assert options == {"backend": "tensorrt-rtx", "variant": "fp32", "engine": None}
 
 
 @pytest.mark.usefixtures("on_the_cpu")
