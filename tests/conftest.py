@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden_cases import CASES, PARGO_CASES, QUERY_CASES, GoldenCase, golden_case, golden_model
+from made_once import made_once
 
 from pargo_export.graph import save
 from pargo_export.graph.export import export_onnx
@@ -48,14 +49,16 @@ def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     `external` is the projector alone, with its weights in a file of their own.
     """
-    path = tmp_path_factory.mktemp("exported") / "bundle"
-    model = golden_model("pargo_w2")
-    export_onnx(model, path, max_batch=4)
-    export_onnx(model, path, max_batch=2, precision="bf16", target="cuda")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
-        export_onnx(model, path, max_batch=2, component="projector", attention="dense", name="external")
-    return path
+
+    def make(directory: Path) -> None:
+        path, model = directory / "bundle", golden_model("pargo_w2")
+        export_onnx(model, path, max_batch=4)
+        export_onnx(model, path, max_batch=2, precision="bf16", target="cuda")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
+            export_onnx(model, path, max_batch=2, component="projector", attention="dense", name="external")
+
+    return made_once(tmp_path_factory, "exported", make) / "bundle"
 
 
 @pytest.fixture

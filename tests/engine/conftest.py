@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from graph.exports import MICRO
+from made_once import made_once
 from quantization.samples import write_photographs
 from rewrite.random_models import random_model
 
@@ -28,24 +29,29 @@ QUANTIZED = {
 @pytest.fixture(scope="session")
 def engine_bundle(tmp_path_factory) -> Path:
     """Bundle with fp32 (fused), op (attention_op), dense (a projector) and `QUANTIZED`; do not write to it."""
-    path = tmp_path_factory.mktemp("engine") / "bundle"
-    model = random_model(MICRO)
-    export_onnx(model, path, max_batch=MAX_BATCH)
-    export_onnx(model, path, max_batch=MAX_BATCH, attention="attention_op", name="op")
-    export_onnx(
-        model,
-        path,
-        max_batch=MAX_BATCH,
-        component="projector",
-        attention="dense",
-        name="dense",
-        target="cuda",
-    )
-    calibrate(path, write_photographs(tmp_path_factory.mktemp("photographs")), CalibrateOptions(threads=1))
-    for name, choices in QUANTIZED.items():
-        # Random weights of this size are not what the accuracy limits were chosen for.
-        quantize(path, **choices, base="fp32", name=name, threads=1, allow_below=True)
-    return path
+
+    def make(directory: Path) -> None:
+        path = directory / "bundle"
+        model = random_model(MICRO)
+        export_onnx(model, path, max_batch=MAX_BATCH)
+        export_onnx(model, path, max_batch=MAX_BATCH, attention="attention_op", name="op")
+        export_onnx(
+            model,
+            path,
+            max_batch=MAX_BATCH,
+            component="projector",
+            attention="dense",
+            name="dense",
+            target="cuda",
+        )
+        calibrate(
+            path, write_photographs(tmp_path_factory.mktemp("photographs")), CalibrateOptions(threads=1)
+        )
+        for name, choices in QUANTIZED.items():
+            # Random weights of this size are not what the accuracy limits were chosen for.
+            quantize(path, **choices, base="fp32", name=name, threads=1, allow_below=True)
+
+    return made_once(tmp_path_factory, "engine", make) / "bundle"
 
 
 @pytest.fixture

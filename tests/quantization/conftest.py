@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from golden_cases import golden_model
+from made_once import made_once
 from quantization.samples import QUANTIZATIONS, write_photographs
 
 from pargo_export.bundle import Variant
@@ -28,29 +29,37 @@ def float_bundle(exported_bundle, tmp_path_factory) -> Path:
     fp32 (cpu), bf16 (cuda), external (a projector), fp32-cuda (padded hidden width), fp32-uint8, and unmerged, in
     which query, key and value read one LayerNorm by themselves.
     """
-    path = Path(shutil.copytree(exported_bundle, tmp_path_factory.mktemp("float") / "bundle"))
-    model = golden_model("pargo_w2")
-    export_onnx(model, path, max_batch=4, target="cuda", name="fp32-cuda")
-    export_onnx(model, path, max_batch=4, input_kind="uint8")
-    export_onnx(model, path, max_batch=4, without_rewrites=("merge-qkv",), name="unmerged")
-    return path
+
+    def make(directory: Path) -> None:
+        path, model = Path(shutil.copytree(exported_bundle, directory / "bundle")), golden_model("pargo_w2")
+        export_onnx(model, path, max_batch=4, target="cuda", name="fp32-cuda")
+        export_onnx(model, path, max_batch=4, input_kind="uint8")
+        export_onnx(model, path, max_batch=4, without_rewrites=("merge-qkv",), name="unmerged")
+
+    return made_once(tmp_path_factory, "float", make) / "bundle"
 
 
 @pytest.fixture(scope="session")
 def calibrated_bundle(float_bundle, photographs, tmp_path_factory) -> Path:
     """`float_bundle` with the calibration `default` of 12 + 4 photographs; do not write to it."""
-    path = Path(shutil.copytree(float_bundle, tmp_path_factory.mktemp("calibrated") / "bundle"))
-    calibrate(path, photographs, CalibrateOptions(threads=1))
-    return path
+
+    def make(directory: Path) -> None:
+        path = Path(shutil.copytree(float_bundle, directory / "bundle"))
+        calibrate(path, photographs, CalibrateOptions(threads=1))
+
+    return made_once(tmp_path_factory, "calibrated", make) / "bundle"
 
 
 @pytest.fixture(scope="session")
 def quantized_bundle(calibrated_bundle, tmp_path_factory) -> Path:
     """`calibrated_bundle` with every one of `QUANTIZATIONS`; do not write to it."""
-    path = Path(shutil.copytree(calibrated_bundle, tmp_path_factory.mktemp("quantized") / "bundle"))
-    for name, choices in QUANTIZATIONS.items():
-        quantize(path, **choices, name=name, threads=1)
-    return path
+
+    def make(directory: Path) -> None:
+        path = Path(shutil.copytree(calibrated_bundle, directory / "bundle"))
+        for name, choices in QUANTIZATIONS.items():
+            quantize(path, **choices, name=name, threads=1)
+
+    return made_once(tmp_path_factory, "quantized", make) / "bundle"
 
 
 @pytest.fixture(params=QUANTIZATIONS)

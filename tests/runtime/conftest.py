@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from golden_cases import golden_model
+from made_once import made_once
 
 from pargo_export.bundle import Bundle
 from pargo_export.graph.export import export_onnx
@@ -20,14 +21,17 @@ MAX_BATCH = 4
 @pytest.fixture(scope="session")
 def bundle_path(tmp_path_factory) -> Path:
     """Return a bundle with the variants fp32, fp32-uint8, fp32-encoder, fp32-projector and static; do not write to it."""
-    path = tmp_path_factory.mktemp("runtime") / "bundle"
-    model = golden_model("pargo_w2")
-    export_onnx(model, path, max_batch=MAX_BATCH)
-    export_onnx(model, path, max_batch=MAX_BATCH, input_kind="uint8")
-    export_onnx(model, path, max_batch=MAX_BATCH, component="encoder")
-    export_onnx(model, path, max_batch=MAX_BATCH, component="projector")
-    export_onnx(model, path, max_batch=1, component="projector", name="static")
-    return path
+
+    def make(directory: Path) -> None:
+        path = directory / "bundle"
+        model = golden_model("pargo_w2")
+        export_onnx(model, path, max_batch=MAX_BATCH)
+        export_onnx(model, path, max_batch=MAX_BATCH, input_kind="uint8")
+        export_onnx(model, path, max_batch=MAX_BATCH, component="encoder")
+        export_onnx(model, path, max_batch=MAX_BATCH, component="projector")
+        export_onnx(model, path, max_batch=1, component="projector", name="static")
+
+    return made_once(tmp_path_factory, "runtime", make) / "bundle"
 
 
 @pytest.fixture

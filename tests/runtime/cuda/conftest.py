@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from golden_cases import CASES, GoldenCase, golden_case, golden_model
+from made_once import made_once
 from PIL import Image
 
 from pargo_export.assets import PHOTOGRAPH
@@ -35,26 +36,32 @@ def cuda_bundle(tmp_path_factory) -> Path:
     """
     if ready := os.environ.get("PARGO_CUDA_BUNDLE"):  # made elsewhere: a GPU machine need not export
         return Path(ready)
-    path = tmp_path_factory.mktemp("cuda") / "bundle"
-    model = golden_model("pargo_w2")
-    for choices in (
-        {"precision": "fp32"},
-        {"precision": "fp16"},
-        {"precision": "bf16"},
-        {"precision": "fp16", "input_kind": "uint8"},
-        {"precision": "fp16", "component": "encoder"},
-        {"precision": "fp16", "component": "projector"},
-    ):
-        export_onnx(model, path, max_batch=MAX_BATCH, target="cuda", **choices)
-    photographs = tmp_path_factory.mktemp("photographs")
-    with Image.open(PHOTOGRAPH) as photograph:
-        for index in range(8):
-            crop = photograph.crop((20 * index, 10 * index, 20 * index + 150, 10 * index + 120))
-            crop.save(photographs / f"{index}.png")
-    calibrate(path, photographs, CalibrateOptions(num_evaluation=2, threads=1))
-    for name, choices in QUANTIZED.items():
-        quantize(path, **choices, name=name, threads=1, allow_below=True)  # few images say little of accuracy
-    return path
+
+    def make(directory: Path) -> None:
+        path = directory / "bundle"
+        model = golden_model("pargo_w2")
+        for choices in (
+            {"precision": "fp32"},
+            {"precision": "fp16"},
+            {"precision": "bf16"},
+            {"precision": "fp16", "input_kind": "uint8"},
+            {"precision": "fp16", "component": "encoder"},
+            {"precision": "fp16", "component": "projector"},
+        ):
+            export_onnx(model, path, max_batch=MAX_BATCH, target="cuda", **choices)
+        photographs = directory / "photographs"
+        photographs.mkdir()
+        with Image.open(PHOTOGRAPH) as photograph:
+            for index in range(8):
+                crop = photograph.crop((20 * index, 10 * index, 20 * index + 150, 10 * index + 120))
+                crop.save(photographs / f"{index}.png")
+        calibrate(path, photographs, CalibrateOptions(num_evaluation=2, threads=1))
+        for name, choices in QUANTIZED.items():
+            quantize(
+                path, **choices, name=name, threads=1, allow_below=True
+            )  # few images say little of accuracy
+
+    return made_once(tmp_path_factory, "cuda", make) / "bundle"
 
 
 @pytest.fixture(scope="session", params=CASES)
