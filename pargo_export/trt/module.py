@@ -84,6 +84,12 @@ def load_tensorrt(flavor: Flavor) -> TensorRT:
             f"{title} is installed, but the module {name} does not load ({type(error).__name__}: {error}); install it "
             f"again: {_MEND[flavor]}"
         ) from error
+    if not hasattr(module, "__version__"):  # a folder of type stubs can be imported, too
+        where = ", ".join(getattr(module, "__path__", ())) or "an unknown place"
+        raise MissingDependencyError(
+            f"{title} is not installed: the module {name} in {where} holds no library, only stubs perhaps; "
+            f"{_MEND[flavor]}"
+        )
     found = tuple(int(part) for part in str(module.__version__).split(".")[:2])
     if found < LOWEST_VERSION[flavor]:
         lowest = ".".join(map(str, LOWEST_VERSION[flavor]))

@@ -65,6 +65,7 @@ def test_not_installed(monkeypatch, load, flavor, name, mend):
     [
         ("raise OSError('libnvdla_compiler.so: cannot open')", "OSError: libnvdla_compiler.so: cannot open"),
         ("raise RuntimeError('placeholder')", "does not load .RuntimeError: placeholder.*install it again"),
+        ("", "the module tensorrt in .* holds no library, only stubs perhaps"),
         ("__version__ = '8.6.2.3'", "TensorRT 8.6.2.3 is too old, 10.3 is the first that serves"),
         ("__version__ = '10.2.0'", "10.2.0 is too old"),
     ],
