@@ -23,6 +23,7 @@ BASE = {
     "config",
     "signature",
     "optional",
+    "overrides",
     "preprocessing",
     "bundle",
     "assets",

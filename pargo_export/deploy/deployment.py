@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from collections.abc import Callable
@@ -35,7 +34,8 @@ from pargo_export.deploy.steps import (
     VerifyStep,
 )
 from pargo_export.engine.build import build_engine
-from pargo_export.errors import ConfigError, EngineError
+from pargo_export.errors import EngineError
+from pargo_export.overrides import with_overrides
 from pargo_export.trt.sidecar import store_record
 
 __all__ = ["DeployResult", "DoneStep", "deploy_engine"]
@@ -120,21 +120,13 @@ def deploy_engine(
         KeyboardInterrupt: Ctrl-C was pressed; the bundle is whole.
         PargoExportError: As `make_plan`, and as every step (`export_onnx`, `calibrate`, `quantize`, `build_engine`).
     """
-    options = _with_overrides(options or DeployOptions(), overrides)
+    options = with_overrides(options or DeployOptions(), overrides, kind="deployment")
     facts = facts or find_facts()
     plan = make_plan(source, options, output=output, facts=facts)
     work = _Deployment(plan, options, force, progress, advance, cancel or threading.Event())
     for step in plan.steps:
         work.do(step)
     return work.result()
-
-
-def _with_overrides(options: DeployOptions, overrides: dict[str, Any]) -> DeployOptions:
-    known = [field.name for field in dataclasses.fields(DeployOptions)]
-    unknown = sorted(set(overrides) - set(known))
-    if unknown:
-        raise ConfigError(f"unknown deployment option {', '.join(unknown)}; known: {', '.join(known)}")
-    return dataclasses.replace(options, **overrides)
 
 
 class _Deployment:

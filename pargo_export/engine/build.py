@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from collections.abc import Callable
@@ -20,7 +19,8 @@ from pargo_export.engine.publish import publish
 from pargo_export.engine.recipe import require_replaceable
 from pargo_export.engine.timing_cache import cache_path, read_cache, take_cache, use_cache
 from pargo_export.engine.workspace import find_free_memory, find_workspace
-from pargo_export.errors import ConfigError, EngineError
+from pargo_export.errors import EngineError
+from pargo_export.overrides import with_overrides
 from pargo_export.trt.plugins import PluginSet
 
 __all__ = ["EngineResult", "build_engine"]
@@ -72,7 +72,7 @@ def build_engine(
         IntegrityError: The graph is not the one that the manifest describes.
         MissingDependencyError: The TensorRT that was asked for is not installed.
     """
-    options = _with_overrides(options or EngineOptions(), overrides)
+    options = with_overrides(options or EngineOptions(), overrides, kind="engine")
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
     order = Order.of(bundle, variant, options)
@@ -91,14 +91,6 @@ def build_engine(
         work = _Build(order, plugins, progress, advance, cancel or threading.Event())
         engine = work.run(recipe)
     return EngineResult(Bundle.open(bundle.path), engine, reused=False)
-
-
-def _with_overrides(options: EngineOptions, overrides: dict[str, Any]) -> EngineOptions:
-    known = [field.name for field in dataclasses.fields(EngineOptions)]
-    unknown = sorted(set(overrides) - set(known))
-    if unknown:
-        raise ConfigError(f"unknown engine option {', '.join(unknown)}; known: {', '.join(known)}")
-    return dataclasses.replace(options, **overrides)
 
 
 @dataclass

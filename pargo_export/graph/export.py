@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import torch
 
 from pargo_export.assets import PHOTOGRAPH
 from pargo_export.bundle import Bundle, BundleTransaction, Evidence, Manifest, Variant
-from pargo_export.errors import BundleError, ConfigError, IntegrityError
+from pargo_export.errors import BundleError, IntegrityError
 from pargo_export.graph.boundaries import detach_boundaries, write_probe
 from pargo_export.graph.comparison import require_parity
 from pargo_export.graph.component import ComponentModule, boundary_names, component_signature
@@ -27,6 +26,7 @@ from pargo_export.graph.provenance import checkpoint_source, export_recipe, tool
 from pargo_export.graph.save import describe, save_graph
 from pargo_export.graph.translate import translate
 from pargo_export.model.frontend import VisualFrontEnd
+from pargo_export.overrides import with_overrides
 from pargo_export.preprocessing import ImageSource, PreprocessSpec
 from pargo_export.rewrite.apply import deploy_module
 from pargo_export.rewrite.fold_normalization import fold_normalization
@@ -87,7 +87,7 @@ def export_onnx(
         ParityError: The graph does not compute what the reference computes; no variant is written.
         BundleError: The directory holds something else or cannot be written.
     """
-    options = _with_overrides(options or ExportOptions(), overrides)
+    options = with_overrides(options or ExportOptions(), overrides, kind="export")
     height, width = model.config.input_size
     spec = PreprocessSpec.parse(
         {"mode": options.preprocess, "height": height, "width": width}, source="preprocess"
@@ -144,14 +144,6 @@ def _open_if_intact(bundle_dir: str | os.PathLike[str], names: Sequence[str]) ->
     except IntegrityError:
         return None
     return bundle
-
-
-def _with_overrides(options: ExportOptions, overrides: dict[str, Any]) -> ExportOptions:
-    known = [field.name for field in dataclasses.fields(ExportOptions)]
-    unknown = sorted(set(overrides) - set(known))
-    if unknown:
-        raise ConfigError(f"unknown export option {', '.join(unknown)}; known: {', '.join(known)}")
-    return dataclasses.replace(options, **overrides)
 
 
 def _select(options: ExportOptions, spec: PreprocessSpec) -> list[Rewrite]:

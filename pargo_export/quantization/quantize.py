@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from pargo_export.bundle import (
     Variant,
     recipe_sha256,
 )
-from pargo_export.errors import AccuracyError, ConfigError, QuantizationError
+from pargo_export.errors import AccuracyError, QuantizationError
+from pargo_export.overrides import with_overrides
 from pargo_export.quantization.budget import Budget, BudgetStep, fit_budget, require_scorer
 from pargo_export.quantization.build import BuiltGraph
 from pargo_export.quantization.gate import hold_against_limits, measure_stages, watch_for_overflow
@@ -86,7 +86,7 @@ def quantize(
         ConfigError: An option is unknown or two contradict each other.
         QuantizationError: The graph cannot be quantized as asked.
     """
-    options = _with_overrides(options or QuantizeOptions(), overrides)
+    options = with_overrides(options or QuantizeOptions(), overrides, kind="quantization")
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
@@ -160,14 +160,6 @@ def quantize(
         tools = {name: metadata.version(name) for name in _TOOLS}
         transaction.commit(previous.merged(variants=[variant], files=records, tools=tools, without=stale))
     return QuantizeResult(Bundle.open(bundle.path), variant, False, sensitivities, steps)
-
-
-def _with_overrides(options: QuantizeOptions, overrides: dict[str, Any]) -> QuantizeOptions:
-    known = [field.name for field in dataclasses.fields(QuantizeOptions)]
-    unknown = sorted(set(overrides) - set(known))
-    if unknown:
-        raise ConfigError(f"unknown quantization option {', '.join(unknown)}; known: {', '.join(known)}")
-    return dataclasses.replace(options, **overrides)
 
 
 def _hash(bench: Workbench, budget: Budget | None) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 
 from pargo_export.cli.commands.estimate import PRECISIONS
@@ -7,6 +10,7 @@ from pargo_export.estimation import PRECISIONS as OF_THE_LIBRARY
 from pargo_export.estimation import list_devices
 
 FULL = "eva02-l-336-internlm2-7b"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_one_estimate_by_block(run):
@@ -95,3 +99,11 @@ def test_mistakes(run, arguments, status, message):
 def test_precisions_are_those_of_the_library():
     """They are written out in the command, so that --help imports nothing."""
     assert PRECISIONS == OF_THE_LIBRARY
+
+
+def test_the_example_of_the_readme_has_an_answer(run):
+    """Not every device has a figure for every precision."""
+    lines = [line.strip() for line in README.read_text("utf-8").splitlines()]
+    (example,) = [line for line in lines if line.startswith("pargo-export estimate ")]
+    result = run(*shlex.split(example)[1:])
+    assert result.exit_code == 0, result.output

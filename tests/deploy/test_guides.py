@@ -1,4 +1,4 @@
-"""The guides for TensorRT and Jetson: every command in them is one that the programs take."""
+"""The guides and the README: every command in them is one that the programs take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pargo_export.cli.main import cli
 from pargo_export.device.jetson import JETPACKS
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("tensorrt.md", "jetson.md", "handover.md")
+GUIDES = ("tensorrt.md", "jetson.md", "handover.md", "estimate.md", "../README.md")
 
 
 def commands_of(name: str) -> list[str]:
