@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors import safe_open
 from tolerances import TOLERANCES
 
+from pargo_export.assets import PHOTOGRAPH
 from pargo_export.runtime import Runtime
 
 SIZES = ((40, 30), (84, 84), (10, 200), (300, 20), (1, 1))
@@ -142,3 +143,12 @@ def test_errors(run, exported_bundle, folder, tmp_path, arguments, message):
 def test_images_are_required(run, exported_bundle, tmp_path):
     """No pictures at all are a usage error."""
     assert run("run", exported_bundle, "-o", tmp_path / "tokens.npz").exit_code == 2
+
+
+def test_an_engine_that_is_not_there(run, exported_bundle, tmp_path):
+    """It is named, with the command that builds one; nothing is written."""
+    output = tmp_path / "tokens.npz"
+    result = run("run", exported_bundle, PHOTOGRAPH, "--engine", "fp16-sm87", "-o", output)
+    assert result.exit_code == 1
+    assert "there is no engine 'fp16-sm87'" in " ".join(result.output.split())
+    assert not output.exists()

@@ -47,3 +47,13 @@ def test_backend_that_cannot_run(run, exported_bundle):
     result = run("verify", exported_bundle, "--variant", "external", "--backend", "cuda")
     assert result.exit_code == 1
     assert "it can run nothing here" in result.stdout.replace("\n", " ")
+
+
+def test_an_engine_needs_a_backend_and_has_to_be_there(run, exported_bundle):
+    """An engine runs on a backend for engines; an unknown one is an error with what there is."""
+    result = run("verify", exported_bundle, "--engine", "fp16-sm87")
+    assert result.exit_code == 2
+    assert "--engine needs --backend tensorrt" in result.output
+    result = run("verify", exported_bundle, "--backend", "tensorrt", "--engine", "fp16-sm87")
+    assert result.exit_code == 1
+    assert "there is no engine 'fp16-sm87'" in " ".join(result.output.split())
