@@ -31,6 +31,8 @@ class PargoCommand(click.Command):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Not left to the group: click keeps the help option that the first context of a command asked for.
+        kwargs.setdefault("context_settings", {}).setdefault("help_option_names", ["-h", "--help"])
         super().__init__(*args, **kwargs)
         self.params += _shared_options()
 

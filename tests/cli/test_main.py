@@ -58,6 +58,14 @@ def test_every_command_has_help_and_the_shared_options(run, name):
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_of_a_command_by_itself(option):
+    """A command that is called without its group knows both names of its help."""
+    result = CliRunner().invoke(_command(lambda _reporter: None), [option])
+    assert result.exit_code == 0
+    assert "-h, --help" in result.stdout
+
+
 def test_unknown_command(run):
     """A command that does not exist is a usage error."""
     result = run("export")
