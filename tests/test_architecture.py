@@ -42,6 +42,8 @@ CHAIN = [
     "deploy",
     "inspect",
     "estimation",
+    "bench",
+    "report",
     "doctor",
     "cli",
     "__main__",

@@ -17,7 +17,7 @@ from typing_extensions import Self
 from pargo_export.errors import BackendError
 from pargo_export.signature import Signature
 
-__all__ = ["Array", "Runner", "RunnerOptions"]
+__all__ = ["Array", "Runner", "RunnerOptions", "StageTimes"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -49,6 +49,21 @@ class RunnerOptions:
     accept_failed: bool = False
 
 
+@dataclass(frozen=True)
+class StageTimes:
+    """Where the time of one run went on a device, by events in its stream; milliseconds.
+
+    Attributes:
+        host_to_device_ms: From the begin of the copy of the input to its end; 0 where nothing is copied.
+        compute_ms: From there to the visual tokens on the device.
+        device_to_host_ms: From there to the visual tokens in the memory of the host; 0 where nothing is copied.
+    """
+
+    host_to_device_ms: float
+    compute_ms: float
+    device_to_host_ms: float
+
+
 class Runner(ABC):
     """Executor of one graph; a context manager that releases the device on exit.
 
@@ -61,11 +76,13 @@ class Runner(ABC):
         normalizes: Takes uint8 pixels as well where the signature says normalised ones, and normalises
             them on its device.
         takes_device_arrays: Has `run_on_device`.
+        times_stages: Has `run_stages`.
         max_batch: Largest batch of one run, where that may be less than the variant was made for; else `None`.
     """
 
     normalizes: bool = False
     takes_device_arrays: bool = False
+    times_stages: bool = False
     max_batch: int | None = None
 
     def __init__(self, signature: Signature, description: str) -> None:
@@ -120,6 +137,20 @@ class Runner(ABC):
         """
         raise BackendError(f"{self.description} takes arrays on the host only, found {type(values).__name__}")
 
+    def run_stages(self, feed: Mapping[str, Array]) -> tuple[dict[str, Array], StageTimes]:
+        """Compute as `run` does, with events between the copies and the computation: for measurements.
+
+        Args:
+            feed: As for `run`.
+
+        Raises:
+            InputError: The feed does not fit the signature.
+            BackendError: The backend cannot tell, the runner is closed, or the execution failed.
+        """
+        self._check(feed)
+        with self._running():
+            return self._execute_stages(feed)
+
     def warm_up(self) -> None:
         """Run once on zeros, every dynamic axis of size 1, so that later runs find everything set up.
 
@@ -157,6 +188,14 @@ class Runner(ABC):
         Raises:
             BackendError: The execution failed.
         """
+
+    def _execute_stages(self, feed: Mapping[str, Array]) -> tuple[dict[str, Array], StageTimes]:  # noqa: ARG002
+        """Compute as `_execute` does and tell the times; of a backend that `times_stages`.
+
+        Raises:
+            BackendError: The backend cannot tell, or the execution failed.
+        """
+        raise BackendError(f"{self.description} does not tell the times of its stages")
 
     @abstractmethod
     def _release(self) -> None:

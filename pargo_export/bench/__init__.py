@@ -1,0 +1,1 @@
+"""Measure a bundle: times with their boundaries, memory, energy, load; gate first, numbers after."""
