@@ -18,6 +18,8 @@ from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_image
 
+__all__ = ["photographs"]
+
 _FRACTIONS = (0.85, 0.7, 0.6, 0.5, 0.4)  # of the sides, at each corner
 
 
@@ -28,14 +30,14 @@ def main() -> None:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for name, photograph in _photographs().items():
+    for name, photograph in photographs().items():
         for index, crop in enumerate(_crops(photograph)):
             Image.fromarray(crop).save(folder / f"{name}-{index}.jpg", quality=95)
             count += 1
     print(f"{folder}: {count} pictures")
 
 
-def _photographs() -> dict[str, NDArray[np.uint8]]:
+def photographs() -> dict[str, NDArray[np.uint8]]:
     """Return the photographs, uint8 `[H, W, 3]`."""
     found = {name: getattr(data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
     found["motorcycle"] = data.stereo_motorcycle()[0]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pargo_export.device.cores import count_usable_cores
+from pargo_export.device.files import read_text
 
 __all__ = ["Cpu", "Jetson", "Machine", "detect_jetson", "detect_machine"]
 
@@ -90,7 +91,7 @@ def detect_machine(root: Path = Path("/")) -> Machine:
     return Machine(
         platform=f"{system}, {libc}" if libc.strip() else system,
         python=platform.python_version(),
-        cpu=_detect_cpu(_read(root / "proc/cpuinfo")),
+        cpu=_detect_cpu(read_text(root / "proc/cpuinfo")),
         memory_bytes=_detect_memory(root),
         jetson=detect_jetson(root),
     )
@@ -98,19 +99,12 @@ def detect_machine(root: Path = Path("/")) -> Machine:
 
 def detect_jetson(root: Path = Path("/")) -> Jetson | None:
     """Describe the Jetson; `None` if the machine is none."""
-    release = _read(root / "etc/nv_tegra_release")  # "# R36 (release), REVISION: 4.3, ..."
-    model = _read(root / "proc/device-tree/model").strip("\0\n ")
+    release = read_text(root / "etc/nv_tegra_release")  # "# R36 (release), REVISION: 4.3, ..."
+    model = read_text(root / "proc/device-tree/model")
     if not release and "jetson" not in model.lower():
         return None
     match = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", release)
     return Jetson(model, f"{match[1]}.{match[2]}" if match else "")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _detect_cpu(cpuinfo: str) -> Cpu:
@@ -128,7 +122,7 @@ def _detect_cpu(cpuinfo: str) -> Cpu:
 
 
 def _detect_memory(root: Path) -> int:
-    match = re.search(r"^MemTotal:\s*(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
+    match = re.search(r"^MemTotal:\s*(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     total = 1024 * int(match[1]) if match else 0
-    limit = _read(root / "sys/fs/cgroup/memory.max").strip()  # "max", or empty on cgroup version 1
+    limit = read_text(root / "sys/fs/cgroup/memory.max")  # "max", or empty on cgroup version 1
     return min(total, int(limit)) if limit.isdecimal() else total

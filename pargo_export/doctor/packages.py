@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+from pargo_export.device.packages import find_version
 
 __all__ = ["PACKAGES", "find_versions", "missing"]
 
@@ -22,28 +22,20 @@ PACKAGES: dict[str, tuple[str, ...]] = {
         "triton",
     ),
 }
-_SAME = {
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
-    "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
-}
+# The one of several distributions of a module that a device may have in its place.
+_ALSO = {"onnxruntime": "onnxruntime-gpu"}
 
 
 def find_versions() -> dict[str, str | None]:
     """Return the version of every package that pargo-export can use; `None` where it is not installed."""
     names = sorted({name for group in PACKAGES.values() for name in group})
-    return {name: _version((name,) if name == "onnxruntime" else _SAME.get(name, (name,))) for name in names}
+    return {name: find_version(name) for name in names}
 
 
 def missing(group: str) -> tuple[str, ...]:
     """Return the packages of a group that are not installed, under any name."""
-    return tuple(name for name in PACKAGES[group] if _version(_SAME.get(name, (name,))) is None)
+    return tuple(name for name in PACKAGES[group] if not _is_installed(name))
 
 
-def _version(names: tuple[str, ...]) -> str | None:
-    for name in names:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:  # noqa: PERF203 - a handful of names
-            continue
-    return None
+def _is_installed(name: str) -> bool:
+    return any(find_version(each) is not None for each in (name, _ALSO.get(name, name)))
