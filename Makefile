@@ -9,7 +9,7 @@ DEMO   := demo-output
 .PHONY: demo test lint format docs kernel-table clean help
 
 help:
-	@echo "make demo          export a sample checkpoint, quantize it, verify it, run it on a photograph (CPU only)"
+	@echo "make demo          export a sample checkpoint, quantize it, verify it, run it on a photograph, benchmark it (CPU only)"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        apply ruff's formatting and safe fixes"
@@ -39,6 +39,8 @@ demo: $(READY)
 	$(BIN)/pargo-export verify $(DEMO)/bundle --checkpoint $(DEMO)/sample.safetensors
 	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg --variant fp32 -o $(DEMO)/tokens.safetensors
 	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg --variant int8-cpu -o $(DEMO)/tokens-int8.safetensors
+	$(BIN)/pargo-export bench $(DEMO)/bundle --variant fp32,int8-cpu --batch 1 --duration 1s --input $(DEMO)/photos \
+		-o $(DEMO)/benchmark.json --html $(DEMO)/report.html
 	@# TensorRT for RTX builds without a GPU; where it is not installed (not x86-64), there is no engine to show.
 	if $(BIN)/python -c "import tensorrt_rtx" 2>/dev/null; then \
 		$(BIN)/pargo-export trt $(DEMO)/bundle --int8 --target rtx:sm89; \

@@ -41,6 +41,9 @@ from pargo_export.errors import (
 )
 
 if TYPE_CHECKING:
+    from pargo_export.bench.benchmark import benchmark
+    from pargo_export.bench.options import BenchOptions
+    from pargo_export.bench.records import BenchResult
     from pargo_export.bundle import Bundle
     from pargo_export.config import ModelConfig, ProjectorConfig, VisionConfig
     from pargo_export.deploy import DeployOptions, DeployResult, deploy_engine
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AccuracyError",
     "BackendError",
+    "BenchOptions",
+    "BenchResult",
     "Bundle",
     "BundleError",
     "CalibrateOptions",
@@ -93,6 +98,7 @@ __all__ = [
     "VerifyReport",
     "VisionConfig",
     "__version__",
+    "benchmark",
     "build_engine",
     "calibrate",
     "deploy_engine",
@@ -105,6 +111,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "BenchOptions": "pargo_export.bench.options",
+    "BenchResult": "pargo_export.bench.records",
     "Bundle": "pargo_export.bundle",
     "CalibrateOptions": "pargo_export.quantization.calibrate",
     "CalibrationResult": "pargo_export.quantization.calibrate",
@@ -122,6 +130,7 @@ _LAZY = {
     "Runtime": "pargo_export.runtime",
     "VerifyReport": "pargo_export.graph.verify",
     "VisionConfig": "pargo_export.config",
+    "benchmark": "pargo_export.bench.benchmark",
     "build_engine": "pargo_export.engine.build",
     "calibrate": "pargo_export.quantization.calibrate",
     "deploy_engine": "pargo_export.deploy",

@@ -24,9 +24,16 @@ from pargo_export.preprocessing import preprocess_uint8
 from pargo_export.runtime import Runtime
 from pargo_export.runtime.selection import select
 
-__all__ = ["References", "check_backend", "describe_agreement", "measure_agreement"]
+__all__ = [
+    "REFERENCE_BACKEND",
+    "References",
+    "check_backend",
+    "describe_agreement",
+    "find_reference",
+    "measure_agreement",
+]
 
-_REFERENCE_BACKEND = "onnxruntime"
+REFERENCE_BACKEND = "onnxruntime"
 _SEED = 20240823  # the day the paper appeared
 
 # What a reference computed, by its name and the largest batch: several variants are held against the same one.
@@ -111,7 +118,7 @@ def measure_agreement(
     """
     references = {} if references is None else references
     variant = bundle.variant(name)
-    reference = _find_reference(bundle, variant)
+    reference = find_reference(bundle, variant)
     inputs = _inputs(bundle, variant)
     with Runtime.open(bundle, backend=backend, variant=name, engine=engine) as runtime:
         if runtime.backend != backend:
@@ -119,7 +126,7 @@ def measure_agreement(
         computed = [runtime.encode(images) for images in inputs.values()]
     key = (reference.name, variant.max_batch)
     if key not in references:
-        with Runtime.open(bundle, backend=_REFERENCE_BACKEND, variant=reference.name) as runtime:
+        with Runtime.open(bundle, backend=REFERENCE_BACKEND, variant=reference.name) as runtime:
             references[key] = [runtime.encode(images) for images in inputs.values()]
     output = variant.signature.outputs[0].name
     measured = tuple(
@@ -131,7 +138,7 @@ def measure_agreement(
         stages=measured,
         limits=limits,
         passed=not find_failures(measured, limits),
-        reference=f"{reference.name} in {_REFERENCE_BACKEND}",
+        reference=f"{reference.name} in {REFERENCE_BACKEND}",
     )
 
 
@@ -156,7 +163,7 @@ def _compare(bundle: Bundle, backend: str, name: str, engine: str | None, refere
     return found
 
 
-def _find_reference(bundle: Bundle, variant: Variant) -> Variant:
+def find_reference(bundle: Bundle, variant: Variant) -> Variant:
     """Return the float32 variant that computes the same, or the variant itself."""
     return next(
         (

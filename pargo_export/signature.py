@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -34,21 +35,24 @@ class TensorSpec(Record):
         Raises:
             InputError: Rank, a fixed axis or the dtype differs.
         """
-        found = f"{array.dtype}{list(array.shape)}"
-        expected = f"{self.dtype}[{', '.join(map(str, self.shape))}]"
-        if str(array.dtype) != self.dtype:
-            raise InputError(f"{self.name}: found {found}, expected {expected}; convert the dtype")
+        if _name(array.dtype) != self.dtype:
+            raise InputError(f"{self._differs(array)}; convert the dtype")
         if array.ndim != len(self.shape):
-            raise InputError(f"{self.name}: found {found}, expected {expected}; the number of axes differs")
+            raise InputError(f"{self._differs(array)}; the number of axes differs")
         axes: dict[str, int] = {}
         for axis, (size, wanted) in enumerate(zip(array.shape, self.shape, strict=True)):
             if isinstance(wanted, str):
                 axes[wanted] = size
                 if size == 0:
+                    found = f"{array.dtype}{list(array.shape)}"
                     raise InputError(f"{self.name}: axis {axis} ({wanted}) is empty in {found}")
             elif size != wanted:
-                raise InputError(f"{self.name}: found {found}, expected {expected}; axis {axis} differs")
+                raise InputError(f"{self._differs(array)}; axis {axis} differs")
         return axes
+
+    def _differs(self, array: NDArray[np.generic]) -> str:
+        expected = f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+        return f"{self.name}: found {array.dtype}{list(array.shape)}, expected {expected}"
 
 
 class Signature(Record):
@@ -63,9 +67,8 @@ class Signature(Record):
         Raises:
             InputError: A name is missing or unknown, a tensor differs, or two tensors disagree on an axis.
         """
-        names = [spec.name for spec in self.inputs]
-        if set(feed) != set(names):
-            raise InputError(f"feed has {sorted(feed)}, expected {sorted(names)}")
+        if len(feed) != len(self.inputs) or any(spec.name not in feed for spec in self.inputs):
+            raise InputError(f"feed has {sorted(feed)}, expected {sorted(spec.name for spec in self.inputs)}")
         axes: dict[str, int] = {}
         for spec in self.inputs:
             for axis, size in spec.check(feed[spec.name]).items():
@@ -74,3 +77,9 @@ class Signature(Record):
                         f"{spec.name}: axis {axis!r} has size {size}, another input has {axes[axis]}"
                     )
         return axes
+
+
+@functools.lru_cache(maxsize=64)
+def _name(dtype: np.dtype[np.generic]) -> str:
+    """Return the name of a dtype; NumPy makes it anew each time, which takes longer than the rest of a check."""
+    return str(dtype)

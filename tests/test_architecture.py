@@ -38,6 +38,7 @@ CHAIN = [
     "quantization",
     "engine",
     "runtime",
+    "telemetry",
     "agreement",
     "deploy",
     "inspect",
@@ -52,6 +53,7 @@ CHAIN = [
 DEVICE_STAGES = {
     "engine": {"quantization.linears"},
     "runtime": set(),
+    "telemetry": {"runtime"},
     "inspect": {"model.masks"},
     "doctor": {"runtime"},
 }

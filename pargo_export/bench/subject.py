@@ -14,7 +14,7 @@ __all__ = ["LoadedSubject"]
 
 
 class LoadedSubject(ABC):
-    """A subject, loaded and warmed up. One caller at a time, but for `run`, which takes several.
+    """A subject, loaded and warmed up. `preprocess`, `run` and `encode` take several callers at once.
 
     Attributes:
         facts: What it is; without the fields that others measure (`load_s`, `evidence`, `memory`).

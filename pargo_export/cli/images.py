@@ -1,9 +1,9 @@
-"""Find pictures and encode them batch by batch."""
+"""Encode pictures batch by batch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pargo_export.errors import ImageError, InputError
+from pargo_export.errors import ImageError
 from pargo_export.runtime import Runtime
 
-__all__ = ["EncodedImages", "encode_images", "find_images"]
-
-_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+__all__ = ["EncodedImages", "encode_images"]
 
 
 @dataclass(frozen=True)
@@ -34,28 +32,6 @@ class EncodedImages:
     names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
     seconds: float
-
-
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return the pictures: files as they are, of directories every picture by its suffix, sorted.
-
-    Raises:
-        InputError: A directory holds none.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(
-            file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file()
-        )
-        if not inside:
-            raise InputError(
-                f"{path}: found no pictures there, expected files {', '.join(sorted(_SUFFIXES))}"
-            )
-        found += inside
-    return found
 
 
 def encode_images(

@@ -22,6 +22,8 @@ COMMANDS = (
     "trt",
     "verify",
     "run",
+    "bench",
+    "report",
     "handover",
     "inspect",
     "estimate",

@@ -29,6 +29,8 @@ class LoadPoint(Record):
         is_saturated: Whether answers came more slowly than requests: the latency grows with the duration then, and says
             nothing by itself.
         mean_batch: Images in one run on average, where the runtime gathered requests; `None` if unknown.
+        late_ms: How late the generator handed over the requests, 99th percentile; it is part of the samples. Much of it
+            means that the machine could not keep the plan. `None` if unknown.
     """
 
     offered_per_s: float
@@ -41,6 +43,7 @@ class LoadPoint(Record):
     summary: Summary | None
     is_saturated: bool
     mean_batch: float | None = None
+    late_ms: float | None = None
 
 
 class LoadSweep(Record):
@@ -95,7 +98,7 @@ class SustainedRun(Record):
         batch: Images in one run.
         duration_s: Seconds.
         windows: In the order of time.
-        slowdown: Median of the last fifth by that of the first fifth.
+        slowdown: Time of a run in the last fifth of the windows by that in the first: geometric means of their medians.
         interval: Confidence interval of the slowdown.
         throttled: Reasons that the device gave for lower clocks meanwhile; empty if it gave none, `None` if it cannot say.
     """

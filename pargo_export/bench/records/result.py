@@ -40,6 +40,8 @@ class BenchResult(Record):
         sustained: Long runs.
         unavailable: What could not be measured, and why: `{"energy": "no power sensor: ..."}`.
         warnings: What makes the numbers doubtful: a noisy machine, throttling, times that did not settle.
+        other_load: Share of the CPU time that other processes, or other virtual machines, used while it was measured;
+            `None` if unknown.
     """
 
     kind: Literal["pargo-export benchmark"] = "pargo-export benchmark"
@@ -56,3 +58,4 @@ class BenchResult(Record):
     sustained: tuple[SustainedRun, ...] = ()
     unavailable: dict[str, str] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    other_load: float | None = None

@@ -97,7 +97,8 @@ class Subject(Record):
     Attributes:
         name: Unique in the result, for example `"int8-cpu on openvino"`.
         kind: What ran: `Runtime` on a bundle, or a baseline.
-        is_baseline: Whether ratios are taken against it.
+        is_baseline: Whether it was asked for as a baseline, which ratios are taken against; without any, they are
+            taken against the first subject.
         bundle: Path of its bundle.
         variant: Variant of the bundle; `None` for PyTorch.
         precision: Of the variant, or `"float32"`.
@@ -108,8 +109,8 @@ class Subject(Record):
         graph_sha256: Hash of the graph or engine that ran; `None` for PyTorch.
         load_s: Seconds from nothing to ready, warm-up included, imports not.
         evidence: How far its output is from the float32 variant's, on this machine; `None` if it could not be compared.
-        failure: Why there are no times: it could not be loaded, failed, or missed the limits of `evidence`; `None` if
-            there are.
+        failure: Why there are no times: it could not be loaded, failed, or missed the limits of `evidence`; or why its
+            load or long run is missing, if it failed only then. `None` if all is well.
         memory: Of its process.
     """
 

@@ -58,7 +58,8 @@ def command(
     IMAGES are files, or directories that are searched for pictures. Row i of the result is picture i; the names
     are in the metadata of the file.
     """
-    from pargo_export.cli.images import encode_images, find_images
+    from pargo_export.cli.images import encode_images
+    from pargo_export.preprocessing.finding import find_images
     from pargo_export.runtime import Runtime, describe_provenance, write_tokens
 
     _check_output(output, overwrite=overwrite)
