@@ -4,7 +4,7 @@ Method: the bare call and `encode` in turns, on the very same session with one t
 reported is the median of the differences of neighbours with its 95 % bootstrap interval. The session alone varies by
 more than what is looked for, so the calls around it are timed as well, with a backend that returns at once. The gate
 comes first: both give the same bits. The models have one layer each, because the cost does not depend on what the
-graph does; it does on the size of the input, in which NaN is looked for.
+graph does; it does on the size of the input, in which NaN is looked for unless `check_finite=False`.
 
     python benchmarks/runtime_overhead.py --work work --json result.json
 """
@@ -41,7 +41,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    rows = [measure(small_bundle(arguments.work, size, num_layers=1), arguments.pairs) for size in SIZES]
+    rows = [
+        measure(small_bundle(arguments.work, size, num_layers=1), arguments.pairs, check_finite=check)
+        for size in SIZES
+        for check in (True, False)
+    ]
     for row in rows:
         print(row)
     if arguments.json:
@@ -49,9 +53,9 @@ def main() -> None:
         write_json(arguments.json, {"environment": environment, "goal_us": GOAL_US, "rows": rows})
 
 
-def measure(bundle: Path, pairs: int) -> dict[str, Any]:
+def measure(bundle: Path, pairs: int, *, check_finite: bool) -> dict[str, Any]:
     """Return the times of one input size, microseconds."""
-    with Runtime.open(bundle, backend="onnxruntime", threads=1) as runtime:
+    with Runtime.open(bundle, backend="onnxruntime", threads=1, check_finite=check_finite) as runtime:
         name, shape = runtime.signature.inputs[0].name, runtime.signature.inputs[0].shape
         outputs = [spec.name for spec in runtime.signature.outputs]
         pixels = np.random.default_rng(0).standard_normal((1, *map(int, shape[1:])), np.float32)
@@ -76,6 +80,7 @@ def measure(bundle: Path, pairs: int) -> dict[str, Any]:
         (around_us,) = in_turns((encode,), pairs)
     return {
         "input": f"float32[1, {', '.join(map(str, shape[1:]))}]",
+        "check_finite": check_finite,
         "bare_median_us": round(float(np.median(bare_us)), 1),
         "encode_median_us": round(float(np.median(encode_us)), 1),
         "difference_median_us": round(float(np.median(differences)), 1),

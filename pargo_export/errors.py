@@ -16,6 +16,8 @@ PargoExportError
 │   └── AccuracyError           the quantized graph misses its accuracy limit
 ├── EngineError                 an engine cannot be built as asked
 ├── BackendError                no backend can run this bundle on this machine, or one failed
+├── OverloadError               a submission found no room in the queue, or gave way to a later one
+├── DeadlineError               a submission was not begun before its deadline
 └── MissingDependencyError      an optional package is needed
 
 Each message says what was found, what was expected and how to mend it. The command line prints
@@ -31,12 +33,14 @@ __all__ = [
     "CalibrationError",
     "CheckpointError",
     "ConfigError",
+    "DeadlineError",
     "EngineError",
     "ExportError",
     "ImageError",
     "InputError",
     "IntegrityError",
     "MissingDependencyError",
+    "OverloadError",
     "PargoExportError",
     "ParityError",
     "QuantizationError",
@@ -107,6 +111,14 @@ class EngineError(PargoExportError):
 
 class BackendError(PargoExportError):
     """No backend can run this bundle on this machine, or one failed."""
+
+
+class OverloadError(PargoExportError):
+    """More was submitted than the backend computes: there was no room in the queue, or a later submission took it."""
+
+
+class DeadlineError(PargoExportError):
+    """The computation of a submission did not begin before its deadline; it was not computed."""
 
 
 class MissingDependencyError(PargoExportError, ImportError):

@@ -14,7 +14,9 @@ from PIL import Image
 from pargo_export.errors import ImageError, InputError
 from pargo_export.preprocessing.color import convert_to_rgb, read_turn, turn_upright
 from pargo_export.preprocessing.decoding import check_size, load_pixels, open_image
+from pargo_export.preprocessing.draft import draft
 from pargo_export.preprocessing.silence import pillow_silenced
+from pargo_export.preprocessing.spec import PreprocessSpec
 
 __all__ = ["ImageSource", "load_image"]
 
@@ -25,18 +27,22 @@ ImageSource: TypeAlias = (
 _ARRAY_SHAPES = "[H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"
 
 
-def load_image(source: ImageSource, *, name: str = "image") -> Image.Image:
+def load_image(
+    source: ImageSource, *, name: str = "image", draft_for: PreprocessSpec | None = None
+) -> Image.Image:
     """Read a picture as an upright 8-bit RGB image.
 
     The EXIF orientation is applied (the official code ignores it). RGBA from a PNG or made in memory is
     composited on white; other alpha is dropped. 16-bit grey is scaled to 8 bit. Of an animation the
-    first frame is used, of a Pillow image the current one. JPEGs are decoded at full size.
+    first frame is used, of a Pillow image the current one. JPEGs are decoded at full size, unless `draft_for` is given.
 
     Args:
         source: Path, encoded bytes, binary file object, Pillow image, or uint8 array `[H, W]`,
             `[H, W, 1]`, `[H, W, 3]` (RGB) or `[H, W, 4]` (RGBA). A file object is read from its
             beginning and left open.
         name: What messages call a source that is not a path.
+        draft_for: What the image is going to be fitted to: a JPEG, encoded, may then be decoded at a half, a quarter or
+            an eighth of its size, see `preprocessing.draft`.
 
     Returns:
         An image of mode RGB. For a Pillow image that needs no change it is `source` itself: do not modify it.
@@ -54,20 +60,23 @@ def load_image(source: ImageSource, *, name: str = "image") -> Image.Image:
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         with _open_path(path) as file:
-            return _decode(file, path)
+            return _decode(file, path, draft_for)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(source), name)
+        return _decode(io.BytesIO(source), name, draft_for)
     if hasattr(source, "read"):
-        return _decode(_rewind(source, name), name)
+        return _decode(_rewind(source, name), name, draft_for)
     raise InputError(
         f"{name}: found {type(source).__name__}, expected a path, bytes, a binary file object, a Pillow image "
         f"or a uint8 array {_ARRAY_SHAPES}"
     )
 
 
-def _decode(file: IO[bytes], name: str) -> Image.Image:
+def _decode(file: IO[bytes], name: str, draft_for: PreprocessSpec | None) -> Image.Image:
     with pillow_silenced:
-        return _finish(open_image(file, name), name)
+        image = open_image(file, name)
+        if draft_for is not None:
+            draft(image, draft_for)
+        return _finish(image, name)
 
 
 def _finish(image: Image.Image, name: str) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from contextlib import AbstractContextManager, ExitStack
@@ -23,6 +24,8 @@ class _PillowSilence(AbstractContextManager[None]):
         self._lock = threading.Lock()
         self._num_readers = 0
         self._filters = ExitStack()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget_readers)
 
     def __enter__(self) -> None:
         with self._lock:
@@ -38,6 +41,12 @@ class _PillowSilence(AbstractContextManager[None]):
             self._num_readers -= 1
             if self._num_readers == 0:
                 self._filters.close()
+
+    def _forget_readers(self) -> None:
+        """Begin anew in a forked child: the readers, and whoever held the lock, were threads of the parent."""
+        self._lock = threading.Lock()
+        self._num_readers = 0
+        self._filters.close()
 
 
 pillow_silenced = _PillowSilence()

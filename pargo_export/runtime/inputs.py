@@ -24,7 +24,14 @@ import numpy as np
 from PIL import Image
 
 from pargo_export.errors import InputError
-from pargo_export.preprocessing import ImageSource, PreprocessSpec, fit_to_input, load_image, normalize
+from pargo_export.preprocessing import (
+    ImageSource,
+    PictureThreads,
+    PreprocessSpec,
+    fit_to_input,
+    load_image,
+    normalize,
+)
 from pargo_export.runtime.arrays import describe, find_library, is_foreign_array, to_numpy
 from pargo_export.runtime.runner import Array
 from pargo_export.signature import TensorSpec
@@ -63,16 +70,30 @@ class InputReader:
         preprocessing: How pictures are prepared.
         keeps_uint8: Hand over pixels as they are where the graph takes normalised ones: whatever runs it
             normalises them.
+        threads: Prepare the pictures of a list side by side; by default the calling thread does.
+        jpeg_draft: Decode large JPEGs at a fraction of their size, see `preprocessing.draft`.
+        check_finite: Look for NaN and infinity in float arrays.
     """
 
     def __init__(
-        self, spec: TensorSpec, takes: Takes, preprocessing: PreprocessSpec, *, keeps_uint8: bool = False
+        self,
+        spec: TensorSpec,
+        takes: Takes,
+        preprocessing: PreprocessSpec,
+        *,
+        keeps_uint8: bool = False,
+        threads: PictureThreads | None = None,
+        jpeg_draft: bool = False,
+        check_finite: bool = True,
     ) -> None:
         self._spec = spec
         self._takes = takes
         self._preprocessing = preprocessing
         self._keeps_uint8 = keeps_uint8 or takes == "uint8"
         self._row_shape = tuple(map(int, spec.shape[1:]))
+        self._threads = threads or PictureThreads(1)
+        self._check_finite = check_finite
+        self._draft_for = preprocessing if jpeg_draft else None
 
     def read(self, images: Any) -> Reading:
         """Split the input into images, and check the dtypes and shapes of arrays.
@@ -103,7 +124,7 @@ class InputReader:
             share memory with the caller's array.
 
         Raises:
-            ImageError: A picture cannot be read; the message names it.
+            ImageError: A picture cannot be read; the message names it, the first one if there are several.
             InputError: A value is not finite.
         """
         items = reading.items[start:stop]
@@ -114,12 +135,16 @@ class InputReader:
             not isinstance(item, np.ndarray) or item.dtype == np.uint8 for item in items
         )
         batch = np.empty((len(items), *self._row_shape), np.uint8 if keeps_uint8 else self._spec.dtype)
-        for index, item in enumerate(items):
+
+        def prepare_one(index: int) -> None:
+            item = items[index]
             if isinstance(item, np.ndarray) and not _is_picture(item):
                 row = item[None]
             else:
                 row = self._decode(item, start + index)
             batch[index] = self._prepare_rows(row, start + index, keeps_uint8=keeps_uint8)[0]
+
+        self._threads.for_each(prepare_one, items)
         return batch
 
     def fits_on_device(self, array: Any) -> bool:
@@ -146,9 +171,8 @@ class InputReader:
         return [image]
 
     def _split_array(self, array: Array, name: str) -> Sequence[ImageSource] | Array:
-        found = f"{name}: found {describe(array)}"
         if not array.size:
-            raise InputError(f"{found}, expected at least one image")
+            raise InputError(f"{name}: found {describe(array)}, expected at least one image")
         is_uint8 = array.dtype == np.uint8
         if is_uint8 and self._takes != "features":
             if _is_picture(array):
@@ -156,25 +180,29 @@ class InputReader:
             if array.ndim == 4 and array.shape[-1] in _CHANNELS_LAST:
                 return list(array)
         elif is_uint8 or array.dtype.kind != "f" or self._takes == "uint8":
-            raise self._wrong(found)
+            raise self._wrong(f"{name}: found {describe(array)}")
         rows = array[None] if array.ndim == len(self._row_shape) else array
         if rows.shape[1:] != self._row_shape:
-            raise self._wrong(found)
+            raise self._wrong(f"{name}: found {describe(array)}")
         return rows
 
     def _decode(self, source: ImageSource, index: int) -> Array:
         """Read a picture and fit it to the input size: uint8 `[1, 3, H, W]`."""
         name = os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else f"images[{index}]"
-        image = fit_to_input(load_image(source, name=name), self._preprocessing, name=name)
+        image = fit_to_input(
+            load_image(source, name=name, draft_for=self._draft_for), self._preprocessing, name=name
+        )
         return np.asarray(image).transpose(2, 0, 1)[None]
 
     def _prepare_rows(self, rows: Array, first: int, *, keeps_uint8: bool) -> Array:
         """Convert rows of the right shape to what the graph takes; `first` is the index of the first one."""
         if rows.dtype == np.uint8:
             return rows if keeps_uint8 else normalize(rows, self._preprocessing)
-        with np.errstate(over="ignore"):  # a float64 that overflows is reported below
-            values = rows.astype(np.float32, copy=False)
-        if not np.isfinite(values).all():
+        values = rows
+        if rows.dtype != np.float32:
+            with np.errstate(over="ignore"):  # a float64 that overflows is reported below
+                values = rows.astype(np.float32)
+        if self._check_finite and not np.isfinite(values).all():
             bad = [not np.isfinite(row).all() for row in values].index(True)
             raise InputError(
                 f"images[{first + bad}]: found NaN, infinite or too large values, expected finite float32; "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -67,6 +68,9 @@ class StageTimes:
 class Runner(ABC):
     """Executor of one graph; a context manager that releases the device on exit.
 
+    It belongs to the process that opened it. After `os.fork` the child has neither the threads of the backend nor its
+    device: there, every run is refused, and `close` does nothing.
+
     A backend implements `_execute` and `_release`. `_execute` may be called from several threads at
     once: a backend whose device cannot do that takes a lock.
 
@@ -88,7 +92,10 @@ class Runner(ABC):
     def __init__(self, signature: Signature, description: str) -> None:
         self.signature = signature
         self.description = description
-        self._state = threading.Condition()
+        self._process_id = os.getpid()
+        self._lock = threading.Lock()
+        self._state = threading.Condition(self._lock)
+        self._guard = _Guard(self._begin_run, self._end_run)
         self._num_running = 0
         self._closed = False
         self._released = False
@@ -118,6 +125,15 @@ class Runner(ABC):
             BackendError: The runner is closed, or the execution failed.
         """
         self._check(feed)
+        with self._running():
+            return self._execute(feed)
+
+    def run_fitting(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute as `run` does, of a feed that was made to fit the signature, without comparing it again.
+
+        Raises:
+            BackendError: The runner is closed, or the execution failed.
+        """
         with self._running():
             return self._execute(feed)
 
@@ -151,6 +167,24 @@ class Runner(ABC):
         with self._running():
             return self._execute_stages(feed)
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process got the runner by `os.fork`, and cannot use it."""
+        return os.getpid() != self._process_id
+
+    def check_process(self) -> None:
+        """Refuse to be used in a forked child, where another thread's lock, or a run, would never end.
+
+        Raises:
+            BackendError: `is_inherited`.
+        """
+        if self.is_inherited:
+            raise BackendError(
+                f"opened in process {self._process_id}, used in process {os.getpid()}, which was forked from it without "
+                f"the threads of the backend ({self.description}); open the bundle in the child, best before anything "
+                "is opened in the parent, or start children with multiprocessing's 'spawn'"
+            )
+
     def warm_up(self) -> None:
         """Run once on zeros, every dynamic axis of size 1, so that later runs find everything set up.
 
@@ -166,6 +200,8 @@ class Runner(ABC):
 
     def close(self) -> None:
         """Refuse new runs, wait for those in progress, and release the device; again does nothing."""
+        if self.is_inherited:
+            return
         with self._state:
             self._closed = True
             self._state.wait_for(lambda: self._num_running == 0)
@@ -201,15 +237,39 @@ class Runner(ABC):
     def _release(self) -> None:
         """Free what the backend holds; called once, when nothing runs."""
 
-    @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
-        with self._state:
+    def _running(self) -> contextlib.AbstractContextManager[None]:
+        """Count a run in progress, for `close` to wait for.
+
+        Raises:
+            BackendError: The runner is closed, or was opened before `os.fork`.
+        """
+        return self._guard
+
+    def _begin_run(self) -> None:
+        self.check_process()
+        with self._lock:
             if self._closed:
                 raise BackendError(f"the runner is closed ({self.description}); open the bundle again")
             self._num_running += 1
-        try:
-            yield
-        finally:
-            with self._state:
-                self._num_running -= 1
+
+    def _end_run(self) -> None:
+        with self._lock:
+            self._num_running -= 1
+            if self._closed:
                 self._state.notify_all()
+
+
+class _Guard(contextlib.AbstractContextManager[None]):
+    """Around every run of one runner, from any thread: a generator would take longer than all that it does."""
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        self._begin = begin
+        self._end = end
+
+    def __enter__(self) -> None:
+        self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()

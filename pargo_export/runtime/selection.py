@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,13 +134,30 @@ def open_runner(bundle: Bundle, selection: Selection, options: RunnerOptions) ->
     refusals = list(selection.refusals)
     best = {choice.backend.name: choice for choice in reversed(selection.candidates)}
     for choice in [choice for choice in selection.candidates if best[choice.backend.name] is choice]:
+        began = time.perf_counter()
         try:
-            return choice, _open(choice, bundle, options)
-        except (BackendError, MissingDependencyError) as error:  # noqa: PERF203 - a handful of backends
-            _LOGGER.warning("%s: %s", choice, error)
+            runner = _open(choice, bundle, options)
+        except (BackendError, MissingDependencyError) as error:
+            _LOGGER.warning("%s: %s", choice, error, extra=_fields("backend_failed", bundle, choice))
             refusals.append(f"{choice}: {error}")
+        else:
+            seconds = time.perf_counter() - began
+            extra = {**_fields("opened", bundle, choice), "pargo_open_s": seconds}
+            _LOGGER.info("%s: opened in %.2f s (%s)", choice, seconds, runner.description, extra=extra)
+            return choice, runner
     reasons = refusals[0] if len(refusals) == 1 else "".join(f"\n  {reason}" for reason in refusals)
     raise BackendError(f"nothing can run bundle {bundle.path} here: {reasons}")
+
+
+def _fields(event: str, bundle: Bundle, choice: Candidate) -> dict[str, str]:
+    """Return the fields of a log record."""
+    return {
+        "pargo_event": event,
+        "pargo_bundle": str(bundle.path),
+        "pargo_backend": choice.backend.name,
+        "pargo_variant": choice.variant.name,
+        "pargo_engine": "" if choice.engine is None else choice.engine.name,
+    }
 
 
 def _find_engine(bundle: Bundle, name: str, variant: str | None) -> Engine:

@@ -44,7 +44,8 @@ class Log:
         if severity <= _WARNING:  # TensorRT hands over thousands of others, which would push these out
             with self._lock:
                 self._messages.append((severity, text))
-        self.logger.log(min(_LEVELS[severity], logging.WARNING), "%s", text)
+        extra = {"pargo_event": "tensorrt_message", "pargo_severity": severity}
+        self.logger.log(min(_LEVELS[severity], logging.WARNING), "%s", text, extra=extra)
 
     def clear(self) -> None:
         """Forget what was said, before something new begins."""

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pargo_export.errors import ImageError, InputError
 from pargo_export.preprocessing import PreprocessSpec, normalize
+from pargo_export.runtime import Runtime
 from pargo_export.runtime.inputs import InputReader
 from pargo_export.signature import TensorSpec
 
@@ -215,3 +216,17 @@ def test_what_a_graph_takes_from_a_device(dtype, shape, takes, keeps_uint8, fits
     """Only what is ready for the graph; everything else is read on the host."""
     reader = InputReader(PIXELS, takes, SPEC, keeps_uint8=keeps_uint8)
     assert reader.fits_on_device(_OnDevice(dtype, *shape)) is fits
+
+
+def test_the_search_for_nan_can_be_left_out(bundle_path):
+    """Then they reach the graph, and the tokens show them; what is finite gives the same tokens."""
+    pixels = np.zeros((1, 3, 84, 84), np.float32)
+    with (
+        Runtime.open(bundle_path, threads=1, check_finite=False) as runtime,
+        Runtime.open(bundle_path, threads=1) as other,
+    ):
+        assert np.array_equal(runtime.encode(pixels), other.encode(pixels))
+        pixels[0, 0, 5, 5] = np.nan
+        assert np.isnan(runtime.encode(pixels)).any()
+        with pytest.raises(InputError, match="NaN"):
+            other.encode(pixels)

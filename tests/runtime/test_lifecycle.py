@@ -1,17 +1,16 @@
-"""Open, share between threads, submit, close."""
+"""Open, share between threads, close."""
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from pargo_export.bundle import Bundle
-from pargo_export.errors import BackendError, BundleError, ConfigError, ImageError, InputError, IntegrityError
+from pargo_export.errors import BackendError, BundleError, ConfigError, InputError, IntegrityError
 from pargo_export.runtime import Runner, Runtime
-from pargo_export.runtime.submission import MAX_PENDING, Worker
 from pargo_export.signature import Signature, TensorSpec
 
 WAIT_S = 60  # far more than anything here takes; reached only by a deadlock
@@ -133,74 +132,24 @@ def test_leaving_the_block_by_an_error_closes(bundle_path):
         runtime.encode(np.zeros((8, 8, 3), np.uint8))
 
 
-def test_many_threads_get_what_one_gets(runtime, photos):
-    """Concurrent calls with different batches give the same bits as calls one after the other."""
-    batches = [photos[:count] for count in (1, 2, 3, 4, 5)] * 4
-    expected = [runtime.encode(batch) for batch in batches]
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(runtime.encode, batches))
-    assert all(map(np.array_equal, results, expected))
+def test_sixteen_threads_get_what_one_gets(bundle_path, photos):
+    """Concurrent calls of every kind, with different batches, give the same bits as calls one after the other."""
+    with Runtime.open(bundle_path, threads=1, gather_ms=0, preprocess_threads=2) as runtime:
+        batches = [photos[:count] for count in (1, 2, 3, 5)] * 4
+        pixels = [runtime.preprocess(batch) for batch in batches]
+        expected = [runtime.encode(batch) for batch in batches]
 
+        def compute(index):
+            out = np.empty_like(expected[index])
+            yield runtime.encode(batches[index])
+            yield runtime.encode_into(pixels[index], out)
+            yield runtime.submit(batches[index]).result(WAIT_S)
+            yield runtime.encode(pixels[index])
 
-def test_submitted_work_is_done_in_order(runtime, photos):
-    """Futures give the tokens of `encode`; the last one done means that all are."""
-    futures = [runtime.submit(photo, batch_size=1) for photo in photos]
-    futures[-1].result(WAIT_S)
-    assert all(future.done() for future in futures)
-    for future, photo in zip(futures, photos, strict=True):
-        assert np.array_equal(future.result(), runtime.encode(photo))
-
-
-def test_error_of_submitted_work_comes_from_its_future(runtime, photos):
-    """A bad input fails its own future and nothing else."""
-    futures = [runtime.submit(images) for images in (b"no picture", [], photos[0])]
-    assert isinstance(futures[0].exception(WAIT_S), ImageError)
-    assert isinstance(futures[1].exception(WAIT_S), InputError)
-    assert futures[2].result(WAIT_S).shape == (1, 22, 80)
-
-
-def test_submission_waits_while_the_queue_is_full():
-    """Call number `MAX_PENDING` + 1 waits until one is done."""
-    worker, go, entered = Worker(), threading.Event(), threading.Event()
-    for _ in range(MAX_PENDING):
-        worker.submit(go.wait, WAIT_S)
-
-    def submit_one_more():
-        entered.set()
-        return worker.submit(int, "7")
-
-    with ThreadPoolExecutor(1) as pool:
-        blocked = pool.submit(submit_one_more)
-        assert entered.wait(WAIT_S)
-        assert not blocked.done()
-        go.set()
-        assert blocked.result(WAIT_S).result(WAIT_S) == 7
-    worker.close()
-
-
-def test_close_cancels_what_has_not_begun():
-    """The running call is waited for, queued ones are cancelled, and a blocked submission is refused."""
-    worker, go, entered = Worker(), threading.Event(), threading.Event()
-
-    def running():
-        entered.set()
-        return go.wait(WAIT_S)
-
-    first = worker.submit(running)
-    queued = [worker.submit(int) for _ in range(MAX_PENDING - 1)]
-    assert entered.wait(WAIT_S)
-    with ThreadPoolExecutor(2) as pool:
-        blocked = pool.submit(worker.submit, int)
-        closing = pool.submit(worker.close)
-        with pytest.raises(CancelledError):
-            queued[-1].result(WAIT_S)
-        with pytest.raises(BackendError, match="closed"):
-            blocked.result(WAIT_S)
-        assert not closing.done()
-        go.set()
-        closing.result(WAIT_S)
-    assert first.result() is True
-    assert all(future.cancelled() for future in queued)
+        with ThreadPoolExecutor(16) as pool:
+            results = list(pool.map(lambda index: list(compute(index)), range(len(batches))))
+    for index, tokens in enumerate(results):
+        assert all(np.array_equal(found, expected[index]) for found in tokens)
 
 
 def test_closing_a_runner_waits_for_its_runs():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 from pargo_export.errors import BackendError
 from pargo_export.runtime.cuda.host_memory import HostResults
 from pargo_export.runtime.cuda.program import Program
-from pargo_export.runtime.runner import Array
+from pargo_export.runtime.runner import Array, StageTimes
 from pargo_export.runtime.slots import padded_size
 from pargo_kernels import record_fallbacks
 
@@ -82,7 +82,8 @@ class Slot:
                         self._output[:size].copy_(program(values[:size]))
                 self.stream.synchronize()
                 for reason in sorted(reasons):
-                    _LOGGER.warning("batch %d: %s", size, reason)
+                    extra = {"pargo_event": "kernel_not_used", "pargo_batch_size": size}
+                    _LOGGER.warning("batch %d: %s", size, reason, extra=extra)
                 graph = torch.cuda.CUDAGraph()
                 # Other threads may use the GPU meanwhile: only this one must not.
                 with torch.cuda.graph(
@@ -95,15 +96,32 @@ class Slot:
 
     def run_host(self, values: Array, results: HostResults) -> Array:
         """Compute an array on the host and wait for the result, which belongs to the caller."""
+        return self._run(values, results)
+
+    def run_stages(self, values: Array, results: HostResults) -> tuple[Array, StageTimes]:
+        """Compute as `run_host` does, with events between the copies and the computation."""
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+        for event in events:  # PyTorch makes an event when it is first recorded: not between two that count
+            event.record(self.stream)
+        unused = iter(events)
+        tokens = self._run(values, results, lambda: next(unused).record(self.stream))
+        return tokens, StageTimes(*map(_elapsed, events, events[1:]))
+
+    def _run(self, values: Array, results: HostResults, mark: Callable[[], None] = lambda: None) -> Array:
+        """Copy in, replay, copy out, wait; `mark` is called before and after each of the three."""
         batch = len(values)
         dtype = torch.uint8 if values.dtype == np.uint8 else torch.float32
         staging = self._staging[dtype][:batch]
         np.copyto(staging.numpy(), values)
         result, array = results.empty((batch, *self._output.shape[1:]))
         with torch.cuda.stream(self.stream):
+            mark()
             self._inputs[dtype][:batch].copy_(staging, non_blocking=True)
+            mark()
             self._replay(dtype, batch)
+            mark()
             result.copy_(self._output[:batch], non_blocking=True)
+            mark()
         self.stream.synchronize()
         return array
 
@@ -147,6 +165,11 @@ class StreamPool:
 
 
 STREAMS = StreamPool()
+
+
+def _elapsed(first: torch.cuda.Event, second: torch.cuda.Event) -> float:
+    """Milliseconds between two events that lie behind."""
+    return float(first.elapsed_time(second))
 
 
 def as_backend_error(error: Exception, doing: str) -> BackendError:

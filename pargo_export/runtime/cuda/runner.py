@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pargo_export.runtime.cuda.host_memory import HostResults
 from pargo_export.runtime.cuda.loading import load_program
 from pargo_export.runtime.cuda.memory import estimate_need
 from pargo_export.runtime.cuda.options import ProgramOptions
-from pargo_export.runtime.runner import Array, Runner, RunnerOptions
+from pargo_export.runtime.runner import Array, Runner, RunnerOptions, StageTimes
 from pargo_export.runtime.slots import SlotPool, batch_sizes
 from pargo_export.signature import Signature
 
@@ -43,6 +44,7 @@ class CudaRunner(Runner):
     """
 
     takes_device_arrays = True
+    times_stages = True
 
     def __init__(
         self,
@@ -155,11 +157,22 @@ class CudaRunner(Runner):
             )
 
     def _execute(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        values = feed[self._input.name]
+        with self._running_on_slot(feed) as slot:
+            return {self._output.name: slot.run_host(feed[self._input.name], self._results)}
+
+    def _execute_stages(self, feed: Mapping[str, Array]) -> tuple[dict[str, Array], StageTimes]:
+        with self._running_on_slot(feed) as slot:
+            tokens, times = slot.run_stages(feed[self._input.name], self._results)
+        return {self._output.name: tokens}, times
+
+    @contextlib.contextmanager
+    def _running_on_slot(self, feed: Mapping[str, Array]) -> Iterator[Slot]:
+        """Yield a free slot; what CUDA raises there becomes an error with the shape that ran."""
         try:
             with self._slots.borrow() as slot:
-                return {self._output.name: slot.run_host(values, self._results)}
+                yield slot
         except RuntimeError as error:
+            values = feed[self._input.name]
             raise as_backend_error(error, f"running {values.dtype}{list(values.shape)}") from error
 
     def _release(self) -> None:

@@ -66,7 +66,8 @@ def capture(gpu: Gpu, stream: Any, enqueue: Callable[[], None], what: str) -> Ca
         _abandon(gpu, stream)
         if is_out_of_memory(error):
             raise
-        _LOGGER.warning("%s runs without a CUDA graph: %s", what, error)
+        extra = {"pargo_event": "capture_failed"}
+        _LOGGER.warning("%s runs without a CUDA graph: %s", what, error, extra=extra)
         return None
     except BaseException:
         _abandon(gpu, stream)
@@ -87,6 +88,6 @@ def _abandon(gpu: Gpu, stream: Any) -> None:
     try:
         graph = cuda.call("cuStreamEndCapture", stream)
     except CudaError as error:  # of an invalidated capture it ends the capture, and says so
-        _LOGGER.debug("capture ended: %s", error)
+        _LOGGER.debug("capture ended: %s", error, extra={"pargo_event": "capture_ended"})
     else:
         cuda.call("cuGraphDestroy", graph)

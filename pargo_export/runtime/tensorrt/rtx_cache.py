@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pargo_export.bundle import Engine, EngineDevice, atomic_write
+from pargo_export.device.cache import cache_directory
 from pargo_export.trt import TensorRT
 
 __all__ = ["RtxCache", "cache_path"]
@@ -23,10 +24,8 @@ _LOGGER = logging.getLogger("pargo_export.runtime")
 
 def cache_path(engine: Engine, device: EngineDevice, tensorrt: TensorRT) -> Path:
     """Return the file for an engine on a machine, under `XDG_CACHE_HOME`, by default `~/.cache`."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()
     name = f"{engine.engine_sha256[:16]}-{tensorrt.version}-sm{device.compute_capability.replace('.', '')}"
-    return root / "pargo-export" / "tensorrt-rtx" / f"{name}.cache"
+    return cache_directory("tensorrt-rtx") / f"{name}.cache"
 
 
 class RtxCache:
@@ -47,7 +46,8 @@ class RtxCache:
         self._path = path
         self._content = _read(path)
         if self._content and not trt_cache.deserialize(self._content):
-            _LOGGER.info("%s is of another GPU, driver or version: kernels are compiled anew", path)
+            text = "%s is of another GPU, driver or version: kernels are compiled anew"
+            _LOGGER.info(text, path, extra=_fields("kernel_cache_refused", path))
 
     def save(self) -> None:
         """Write what was compiled since; a directory that cannot be written is logged, as the engine works without."""
@@ -59,7 +59,8 @@ class RtxCache:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             atomic_write(self._path, content)
         except OSError as error:
-            _LOGGER.warning("compiled kernels cannot be kept for the next start: %s", error)
+            text = "compiled kernels cannot be kept for the next start: %s"
+            _LOGGER.warning(text, error, extra=_fields("kernel_cache_not_written", self._path))
         else:
             self._content = content
 
@@ -74,7 +75,14 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        _LOGGER.warning("compiled kernels cannot be read: %s", error)
+        text = "compiled kernels cannot be read: %s"
+        _LOGGER.warning(text, error, extra=_fields("kernel_cache_not_read", path))
         return b""
-    _LOGGER.warning("%s belongs to another user or can be written by others: it is not read", path)
+    text = "%s belongs to another user or can be written by others: it is not read"
+    _LOGGER.warning(text, path, extra=_fields("kernel_cache_not_read", path))
     return b""
+
+
+def _fields(event: str, path: Path) -> dict[str, str]:
+    """Return the fields of a log record."""
+    return {"pargo_event": event, "pargo_path": str(path)}

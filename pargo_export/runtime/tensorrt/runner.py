@@ -9,7 +9,7 @@ from typing import Any
 
 from pargo_export.bundle import Bundle, Engine, EngineDevice
 from pargo_export.errors import BackendError, InputError
-from pargo_export.runtime.runner import Array, Runner, RunnerOptions
+from pargo_export.runtime.runner import Array, Runner, RunnerOptions, StageTimes
 from pargo_export.runtime.slots import SlotPool
 from pargo_export.runtime.tensorrt.buckets import choose_buckets
 from pargo_export.runtime.tensorrt.device_arrays import (
@@ -49,6 +49,7 @@ class EngineRunner(Runner):
     """
 
     takes_device_arrays = True
+    times_stages = True
 
     def __init__(
         self,
@@ -140,11 +141,18 @@ class EngineRunner(Runner):
         with self._borrow() as slot:
             return {self._output.name: slot.run_host(feed[self._input.name])}
 
+    def _execute_stages(self, feed: Mapping[str, Array]) -> tuple[dict[str, Array], StageTimes]:
+        self._require_sound()
+        with self._borrow() as slot:
+            tokens, times = slot.run_stages(feed[self._input.name])
+        return {self._output.name: tokens}, times
+
     def _release(self) -> None:
         try:
             self._made.close()
         except CudaError as error:  # after a failure for good: the process ends with what it holds
-            _LOGGER.warning("%s was closed, not everything could be freed: %s", self.description, error)
+            text = "%s was closed, not everything could be freed: %s"
+            _LOGGER.warning(text, self.description, error, extra={"pargo_event": "release_failed"})
 
     @contextlib.contextmanager
     def _borrow(self) -> Iterator[Slot]:

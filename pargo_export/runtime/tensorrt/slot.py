@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pargo_export.runtime.runner import Array
+from pargo_export.runtime.runner import Array, StageTimes
 from pargo_export.runtime.slots import padded_size
 from pargo_export.runtime.tensorrt.buckets import Bucket
 from pargo_export.runtime.tensorrt.contexts import ExecutionContext, scratch_bytes
@@ -17,6 +17,7 @@ from pargo_export.runtime.tensorrt.gpu import Gpu
 from pargo_export.runtime.tensorrt.graphs import capture
 from pargo_export.runtime.tensorrt.loading import LoadedEngine
 from pargo_export.runtime.tensorrt.memory import DeviceMemory, Port
+from pargo_export.runtime.tensorrt.stage_clock import StageClock
 from pargo_export.signature import Signature
 
 __all__ = ["Slot"]
@@ -73,16 +74,18 @@ class Slot:
         Raises:
             BackendError: TensorRT or CUDA fails.
         """
-        batch = len(values)
         with self._settling():
-            if self._is_pending and self._gpu.is_integrated:  # the GPU still reads what is written next
-                self._wait()
-            np.copyto(self._input.host[:batch], values)
-            self._input.upload(batch, self._stream)
-            self._launches[padded_size(self._sizes, batch)]()
-            self._output.download(batch, self._stream)
-            self._wait()
-            return self._output.host[:batch].copy()
+            return self._compute(values)
+
+    def run_stages(self, values: Array) -> tuple[Array, StageTimes]:
+        """Compute as `run_host` does, with events between the copies and the computation.
+
+        Raises:
+            BackendError: TensorRT or CUDA fails.
+        """
+        with self._settling(), StageClock(self._gpu, self._stream) as clock:
+            tokens = self._compute(values, clock.mark)
+            return tokens, clock.times()
 
     def run_device(self, source: int, target: int, batch: int) -> None:
         """Queue the computation of values on the GPU into memory there; see `handle` and `let_wait`.
@@ -123,6 +126,22 @@ class Slot:
         """
         with self._gpu.active():
             self._made.close()
+
+    def _compute(self, values: Array, mark: Callable[[], None] = lambda: None) -> Array:
+        """Copy in, launch, copy out, wait; `mark` is called before and after each of the three."""
+        batch = len(values)
+        if self._is_pending and self._gpu.is_integrated:  # the GPU still reads what is written next
+            self._wait()
+        np.copyto(self._input.host[:batch], values)
+        mark()
+        self._input.upload(batch, self._stream)
+        mark()
+        self._launches[padded_size(self._sizes, batch)]()
+        mark()
+        self._output.download(batch, self._stream)
+        mark()
+        self._wait()
+        return self._output.host[:batch].copy()
 
     def _prepare(
         self,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
-from pargo_export.runtime.cuda.graphs import StreamPool, as_backend_error
+from pargo_export.runtime.cuda.graphs import Slot, StreamPool, as_backend_error
 from pargo_export.runtime.cuda.host_memory import HostResults
+from pargo_export.runtime.runner import StageTimes
 
 
 def test_streams_of_closed_slots_are_used_again():
@@ -20,6 +23,80 @@ def test_streams_of_closed_slots_are_used_again():
     assert pool.take("cuda:0") is second
     assert pool.take("cuda:1") is other
     assert pool.take("cuda:0") is first
+
+
+class Work:
+    """Stands for a stream, its static buffers and its graph: who writes where takes milliseconds of its own.
+
+    Attributes:
+        ms: The time of the GPU so far.
+        recorded: Events that were recorded.
+    """
+
+    def __init__(self, monkeypatch):
+        self.ms, self.recorded, work = 0.0, 0, self
+
+        class Event:
+            def __init__(self, *, enable_timing):
+                assert enable_timing
+
+            def record(self, stream):
+                assert stream is work.slot.stream
+                work.recorded, self.at, self.is_over = work.recorded + 1, work.ms, False
+                work.pending.append(self)
+
+            def elapsed_time(self, later):
+                assert self.is_over
+                assert later.is_over
+                return later.at - self.at
+
+        class Buffer(torch.Tensor):
+            def copy_(self, source, *, non_blocking):
+                assert non_blocking
+                work.ms += self.costs
+                return super().copy_(source)
+
+            def __getitem__(self, rows):
+                view = super().__getitem__(rows)
+                view.costs = self.costs
+                return view
+
+        def buffer(shape, costs):
+            tensor = torch.zeros(shape).as_subclass(Buffer)
+            tensor.costs = costs
+            return tensor
+
+        def replay():
+            work.ms += 7
+            work.slot._output[:] = work.slot._inputs[torch.float32].sum(1, keepdim=True)
+
+        def synchronize():
+            for event in work.pending:
+                event.is_over = True
+
+        self.pending = []
+        self.slot = slot = object.__new__(Slot)
+        slot.stream = SimpleNamespace(synchronize=synchronize)
+        slot._sizes = (1, 4)
+        slot._inputs = {torch.float32: buffer((4, 2), 5)}
+        slot._staging = {torch.float32: torch.zeros(4, 2)}
+        slot._output = torch.zeros(4, 1)
+        slot._graphs = {(torch.float32, 4): SimpleNamespace(replay=replay)}
+        self.results = SimpleNamespace(empty=lambda shape: (buffer(shape, 11),) * 2)
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+
+
+def test_stages_are_told_by_events(monkeypatch):
+    """The same result as a run; each copy and the graph between them by itself. A run records nothing."""
+    work = Work(monkeypatch)
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    tokens, times = work.slot.run_stages(values, work.results)
+    assert tokens.tolist() == [[1], [5], [9]]
+    assert times == StageTimes(host_to_device_ms=5, compute_ms=7, device_to_host_ms=11)
+    work.recorded = 0
+    assert work.slot.run_host(values, work.results).tolist() == [[1], [5], [9]]
+    assert work.recorded == 0
 
 
 def test_results_share_memory_with_what_the_gpu_writes():

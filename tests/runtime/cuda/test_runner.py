@@ -15,13 +15,13 @@ from pargo_export.assets import PHOTOGRAPH
 from pargo_export.bundle import Bundle
 from pargo_export.errors import BackendError, InputError
 from pargo_export.runtime import Runtime, select
-from pargo_export.runtime import runtime as runtime_module
+from pargo_export.runtime import computation as computation_module
 from pargo_export.runtime.backends.cuda import CUDA
 from pargo_export.runtime.cuda import runner as runner_module
 from pargo_export.runtime.cuda.host_memory import HostResults
 from pargo_export.runtime.cuda.loading import load_program
 from pargo_export.runtime.cuda.runner import CudaRunner
-from pargo_export.runtime.runner import RunnerOptions
+from pargo_export.runtime.runner import RunnerOptions, StageTimes
 from pargo_export.runtime.selection import open_runner
 
 IMAGES = golden_case("pargo_w2").images.numpy()
@@ -45,6 +45,10 @@ class CpuSlot:
         tensor, array = results.empty(tuple(computed.shape))
         tensor.copy_(computed)
         return array
+
+    def run_stages(self, values, results):
+        """Compute a host array, with times that tell how many images it had."""
+        return self.run_host(values, results), StageTimes(0.1, len(values), 0.2)
 
     def run_device(self, values, result):
         """Compute a tensor."""
@@ -141,6 +145,24 @@ def test_components(open_on_cpu, expected):
         projector.run({"image_features": features.astype(np.uint8)})
 
 
+def test_times_of_the_stages_come_with_the_tokens(open_on_cpu, on_cpu, expected, monkeypatch):
+    """What the slot tells reaches the caller; the feed is checked, and a failure is told, as in a run."""
+    runtime = open_on_cpu("fp16")
+    assert runtime.times_stages
+    outputs, times = runtime.run_stages({"pixel_values": IMAGES})
+    assert np.abs(outputs["visual_tokens"] - expected).max() <= HALF
+    assert times == StageTimes(0.1, len(IMAGES), 0.2)
+    with pytest.raises(InputError, match=r"found 5 images, expected at most 4.*split them"):
+        runtime.run_stages({"pixel_values": np.zeros((5, 3, 84, 84), np.float32)})
+
+    def fail(*_):
+        raise RuntimeError("CUDA error: out of events")
+
+    monkeypatch.setattr(on_cpu[0], "run_stages", fail)
+    with pytest.raises(BackendError, match=r"running float32\[3, 3, 84, 84\]: CUDA error: out of events"):
+        runtime.run_stages({"pixel_values": IMAGES})
+
+
 def test_many_images_are_split(open_on_cpu, on_cpu, expected):
     """No run has more images than the variant was made for."""
     runtime = open_on_cpu("fp16")
@@ -163,7 +185,7 @@ def test_results_belong_to_the_caller(open_on_cpu):
 
 def test_device_tensors_do_not_touch_the_host(open_on_cpu, on_cpu, expected, monkeypatch):
     """A tensor that fits goes to the slot as it is, in runs of the batch size, and a tensor comes back."""
-    monkeypatch.setattr(runtime_module, "is_on_cuda", lambda value: isinstance(value, torch.Tensor))
+    monkeypatch.setattr(computation_module, "is_on_cuda", lambda value: isinstance(value, torch.Tensor))
     runtime = open_on_cpu("fp16")
     tokens = runtime.encode(torch.from_numpy(IMAGES).double(), batch_size=2)
     assert isinstance(tokens, torch.Tensor)
@@ -233,3 +255,11 @@ def test_backends_on_the_host_take_no_device_arrays(cuda_bundle):
         pytest.raises(BackendError, match="takes arrays on the host only, found Tensor"),
     ):
         runtime._runner.run_on_device(torch.zeros(1), 1)
+
+
+def test_backends_on_the_host_do_not_tell_stages(cuda_bundle):
+    """It is known before asking, and asking is an error."""
+    with Runtime.open(cuda_bundle, backend="onnxruntime", variant="fp32", threads=1) as runtime:
+        assert not runtime.times_stages
+        with pytest.raises(BackendError, match="does not tell the times of its stages"):
+            runtime.run_stages({"pixel_values": IMAGES})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +84,20 @@ def test_replays_are_equal(runtime):
     """A hundred replays give the same bits."""
     first = runtime.encode(IMAGES)
     assert all(np.array_equal(runtime.encode(IMAGES), first) for _ in range(100))
+
+
+def test_stages_are_within_the_run(runtime):
+    """The tokens are those of a run, every stage takes time, and together no longer than the call that they are of."""
+    assert runtime.times_stages
+    expected = runtime.encode(IMAGES)
+    for _ in range(20):
+        begin = time.perf_counter()
+        outputs, times = runtime.run_stages({"pixel_values": IMAGES})
+        call_ms = (time.perf_counter() - begin) * 1000
+        assert np.array_equal(outputs["visual_tokens"], expected)
+        stages = (times.host_to_device_ms, times.compute_ms, times.device_to_host_ms)
+        assert min(stages) > 0
+        assert sum(stages) <= call_ms
 
 
 def test_pictures_are_normalised_on_the_gpu(runtime, reference):

@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 
 _NEEDS_NO_CONTEXT = ("cuInit", "cuDevice", "cuGetError", "cuCtxPush")
+MARK_MS = 0.25  # what two events in a row are apart, nothing between them
 _GARBAGE = 0xFF  # four of them are a NaN
 
 
@@ -25,13 +26,15 @@ class Stream:
     def __init__(self):
         self.queue, self.captured = deque(), None
         self.submitted = self.done = 0
+        self.durations = []  # of all that was ever queued
 
-    def push(self, operation):
+    def push(self, operation, duration=0.5):
         """Queue an operation, or capture it."""
         if self.captured is not None:
-            self.captured.append(operation)
+            self.captured.append((operation, duration))
             return
         self.queue.append(operation)
+        self.durations.append(duration)
         self.submitted += 1
 
     def run(self, until=None):
@@ -59,6 +62,7 @@ class FakeDriver:
         self.lock = threading.RLock()
         self._numbers = itertools.count(0x1000, 0x100)
         self._memories, self.streams, self._events, self._graphs = {}, {}, {}, {}
+        self._timing_events = set()
         self._local = threading.local()
 
     def __getattr__(self, name):
@@ -126,9 +130,9 @@ class FakeDriver:
     def _stream(self, handle):
         return self.streams.setdefault(int(handle), Stream())
 
-    def push(self, stream, operation):
-        """Queue an operation on a stream."""
-        self._stream(stream).push(operation)
+    def push(self, stream, operation, duration=0.5):
+        """Queue an operation on a stream, that takes so many milliseconds by its events."""
+        self._stream(stream).push(operation, duration)
 
     def is_capturing(self, stream):
         """Whether a stream is captured."""
@@ -200,7 +204,7 @@ class FakeDriver:
 
     def do_cuMemcpyAsync(self, target, source, num_bytes, stream):
         arrays = self.array(int(target), num_bytes), self.array(int(source), num_bytes)
-        self.push(stream, lambda: np.copyto(*arrays))
+        self.push(stream, lambda: np.copyto(*arrays), float(num_bytes))
 
     def do_cuStreamCreate(self, flags):
         assert flags == self._real.CUstream_flags.CU_STREAM_NON_BLOCKING.value
@@ -215,8 +219,12 @@ class FakeDriver:
         self._stream(stream).run()
 
     def do_cuEventCreate(self, flags):
-        assert flags == self._real.CUevent_flags.CU_EVENT_DISABLE_TIMING.value
-        return self._make("CUevent", "cuEventCreate")
+        kinds = self._real.CUevent_flags
+        assert flags in {kinds.CU_EVENT_DISABLE_TIMING.value, kinds.CU_EVENT_DEFAULT.value}
+        event = self._make("CUevent", "cuEventCreate")
+        if flags == kinds.CU_EVENT_DEFAULT.value:
+            self._timing_events.add(int(event))
+        return event
 
     def do_cuEventDestroy(self, event):
         del self.live[int(event)]
@@ -224,6 +232,14 @@ class FakeDriver:
     def do_cuEventRecord(self, event, stream):
         source = self._stream(stream)
         self._events[int(event)] = source, source.submitted
+
+    def do_cuEventElapsedTime(self, first, second):
+        for event in (first, second):
+            source, position = self._events[int(event)]
+            assert int(event) in self._timing_events, "an event without timing"
+            assert source.done >= position, "the event does not lie behind"
+        begin, end = (self._events[int(event)][1] for event in (first, second))
+        return sum(source.durations[begin:end]) + MARK_MS
 
     def do_cuStreamWaitEvent(self, stream, event, flags):
         assert flags == 0
@@ -251,8 +267,8 @@ class FakeDriver:
 
     def do_cuGraphLaunch(self, executable, stream):
         assert int(executable) in self.live
-        for operation in self._graphs[int(executable)]:
-            self.push(stream, operation)
+        for operation, duration in self._graphs[int(executable)]:
+            self.push(stream, operation, duration)
 
     def do_cuGraphDestroy(self, graph):
         del self.live[int(graph)]

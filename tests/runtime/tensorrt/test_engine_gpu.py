@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -114,6 +115,23 @@ def test_replays_are_equal_and_padding_does_not_leak(open_built):
     first = runtime.encode(images(3))
     runtime.encode(images(4) * 100)
     assert all(np.array_equal(runtime.encode(images(3)), first) for _ in range(100))
+
+
+def test_stages_are_within_the_run(open_built):
+    """The tokens are those of a run; the stages together take no longer than the call. Copies on a Jetson take none."""
+    runtime = open_built("fp16")
+    is_integrated = runtime._runner._gpu.is_integrated
+    expected = runtime.encode(images(3))
+    feed = {runtime.signature.inputs[0].name: images(3)}
+    for _ in range(20):
+        begin = time.perf_counter()
+        outputs, times = runtime.run_stages(feed)
+        call_ms = (time.perf_counter() - begin) * 1000
+        assert np.array_equal(outputs[runtime.signature.outputs[0].name], expected)
+        copies = (times.host_to_device_ms, times.device_to_host_ms)
+        assert times.compute_ms > 0
+        assert all(copy == 0 if is_integrated else copy > 0 for copy in copies)
+        assert times.compute_ms + sum(copies) <= call_ms
 
 
 def test_several_threads_and_streams(open_built, reference):

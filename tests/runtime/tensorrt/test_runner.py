@@ -15,6 +15,7 @@ from runtime.tensorrt.engines import write_engine_bundle
 
 from pargo_export.bundle import BatchProfile
 from pargo_export.errors import BackendError, InputError
+from pargo_export.runtime.runner import StageTimes
 from pargo_export.runtime.tensorrt.driver import Cuda
 
 RANDOM = np.random.default_rng(7)
@@ -97,6 +98,49 @@ def test_runs_launch_graphs_that_were_captured_when_it_was_opened(open_engine):
         driver.calls.clear()
         run(runner, pixels(batch))
         assert [int(arguments[0]) for name, arguments in driver.calls if name == "cuGraphLaunch"] == [graph]
+
+
+@pytest.mark.parametrize("flavor", ["tensorrt", "rtx"])
+def test_stages_are_told_by_events(open_engine, flavor):
+    """The same tokens as a run, with the time of each copy and of what lies between; only the rows of the batch count."""
+    from runtime.tensorrt.fake_cuda import MARK_MS
+
+    runner, driver, _ = open_engine(flavor=flavor)
+    assert runner.times_stages
+    values = pixels(3)
+    outputs, times = runner.run_stages({"pixels": values})
+    assert np.allclose(outputs["visual_tokens"], expected(values))
+    copied = outputs["visual_tokens"].nbytes
+    assert times == StageTimes(values.nbytes + MARK_MS, 0.5 + MARK_MS, copied + MARK_MS)
+    driver.calls.clear()
+    run(runner, values)
+    assert not driver.names("cuEvent"), "a run that nobody measures records nothing"
+
+
+def test_where_nothing_is_copied_copies_take_no_time(open_engine):
+    """An integrated GPU works in the memory of the host; the computation is timed all the same."""
+    from runtime.tensorrt.fake_cuda import MARK_MS
+
+    runner, _, _ = open_engine(integrated=True)
+    assert runner.run_stages({"pixels": pixels(2)})[1] == StageTimes(0.0, 0.5 + MARK_MS, 0.0)
+
+
+@pytest.mark.parametrize(
+    "failing",
+    ["cuEventCreate", "cuEventRecord", "cuGraphLaunch", "cuStreamSynchronize", "cuEventElapsedTime"],
+)
+def test_failure_between_stages_frees_the_events(open_engine, failing):
+    """Whatever fails is named, no event is left, and the next run is computed."""
+    runner, driver, _ = open_engine()
+    before = dict(driver.live)
+    driver.failures[failing] = (
+        [None, "CUDA_ERROR_NOT_READY"] if "Event" in failing else ["CUDA_ERROR_UNKNOWN"]
+    )
+    with pytest.raises(BackendError, match=f"{failing} failed with CUDA_ERROR_"):
+        runner.run_stages({"pixels": pixels(1)})
+    assert driver.live == before
+    values = pixels(1)
+    assert np.allclose(runner.run_stages({"pixels": values})[0]["visual_tokens"], expected(values))
 
 
 def test_rtx_captures_by_itself(open_engine):
