@@ -24,6 +24,8 @@ from pargo_export.errors import BackendError, ParityError
 
 __all__ = ["Findings", "measure"]
 
+_ENOUGH_REQUESTS = 45  # more than `load_sweep` warns about, also if by chance fewer arrive
+
 
 @dataclass
 class Findings:
@@ -186,12 +188,11 @@ class _Bench:
 
             def put(rate: float, process: SubjectProcess = process, name: str = name) -> LoadPoint:
                 self._progress(f"{name}: {rate:.3g} requests/s")
-                seconds = options.effective_duration_s or (options.iterations or 0) / rate
                 answer = process.ask(
                     "put_load",
                     rate=rate,
                     arrivals=options.arrivals,
-                    duration_s=seconds or DEFAULT_DURATION_S,
+                    duration_s=_seconds_of_load(options, rate),
                     deadline_ms=options.deadline_ms,
                     seed=options.seed,
                 )
@@ -251,3 +252,10 @@ class _Bench:
 
     def _update(self, name: str, **values: Any) -> None:
         self._subjects[name] = self._subjects[name].model_copy(update=values)
+
+
+def _seconds_of_load(options: BenchOptions, rate: float) -> float:
+    """How long a load is put on: as was asked for, else as long as by default, and longer where few requests come then."""
+    if options.iterations is not None:
+        return options.iterations / rate
+    return options.duration_s or max(DEFAULT_DURATION_S, _ENOUGH_REQUESTS / rate)

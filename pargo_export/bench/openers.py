@@ -11,6 +11,8 @@ from pargo_export.runtime import Runtime
 
 __all__ = ["open_library", "open_runtime"]
 
+_MAX_PENDING = 64  # some gathered runs may wait under load, not one or two
+
 
 def open_runtime(
     name: str,
@@ -48,6 +50,7 @@ def open_runtime(
         threads=threads,
         streams=streams,
         gather_ms=gather_ms,
+        max_pending=_MAX_PENDING,
     )
     return RuntimeSubject(runtime, name)
 
