@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from typing import Any
 
 import click
@@ -10,9 +11,16 @@ import click
 from pargo_export.cli.report import Reporter
 from pargo_export.errors import PargoExportError
 
-__all__ = ["PargoCommand", "pass_reporter"]
+__all__ = ["PargoCommand", "command_line", "pass_reporter"]
 
 pass_reporter = click.make_pass_decorator(Reporter)
+_WORDS = "pargo_export.words"
+
+
+def command_line() -> str:
+    """Return how the running command was called, as a shell takes it."""
+    context = click.get_current_context()
+    return shlex.join(["pargo-export", str(context.info_name), *context.meta[_WORDS]])
 
 
 def _shared_options() -> list[click.Parameter]:
@@ -35,6 +43,11 @@ class PargoCommand(click.Command):
         kwargs.setdefault("context_settings", {}).setdefault("help_option_names", ["-h", "--help"])
         super().__init__(*args, **kwargs)
         self.params += _shared_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and keep the words for `command_line`."""
+        ctx.meta[_WORDS] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command and leave with its exit status."""

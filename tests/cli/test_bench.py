@@ -65,7 +65,7 @@ def test_the_file(measured, exported_bundle):
     assert len(result.bundle.manifest_sha256) == 64
     assert result.inputs.num_pictures == 8
     assert result.loads[0].points[0].offered_per_s > 0
-    assert result.settings.command.startswith("pargo-export ")
+    assert result.settings.command.startswith(f"pargo-export bench {exported_bundle} ")
     energies = [item.energy for item in result.measurements]
     assert all(energies) or result.unavailable["energy"]
 

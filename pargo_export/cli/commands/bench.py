@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ from pargo_export.cli.bench_arguments import (
     parse_milliseconds,
     parse_share,
 )
-from pargo_export.cli.command import PargoCommand, pass_reporter
+from pargo_export.cli.command import PargoCommand, command_line, pass_reporter
 from pargo_export.cli.report import Reporter
 from pargo_export.errors import ConfigError
 
@@ -148,8 +146,7 @@ def command(
     _check_files(output, html)
     old = read_result(compare) if compare is not None else None
     given = {name: value for name, value in chosen.items() if value is not None and value != ()}
-    words = shlex.join(["pargo-export", *sys.argv[1:]])
-    result = benchmark(bundle, progress=reporter.step, command=words, **given)
+    result = benchmark(bundle, progress=reporter.step, command=command_line(), **given)
     if output is not None:
         write_result(result, output)
     if html is not None:
