@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pargo_export.bench import steadiness
 from pargo_export.bench.comparison import compare_rounds
 from pargo_export.bench.monitor import Monitor, target_of
 from pargo_export.bench.records import Comparison, Measurement, Subject
 from pargo_export.bench.rounds import Place, Series
 from pargo_export.bench.statistics import MIN_SAMPLES, summarize
-from pargo_export.bench.steadiness import assess
 
 __all__ = ["compare_subjects", "describe_measurements", "find_doubts"]
 
@@ -43,7 +43,7 @@ def describe_measurements(
                 rounds=tuple(found.rounds),
                 summary=summarize(found.samples_ms, seed=seed, rounds=found.rounds),
                 images_per_s=num_images / found.wall_s,
-                steadiness=assess(found.samples_ms),
+                steadiness=steadiness.assess(found.samples_ms),
                 energy=energy,
             )
         )
@@ -78,8 +78,14 @@ def find_doubts(measurements: Sequence[Measurement], num_rounds: int) -> Iterato
             f"{num_rounds} rounds are too few to tell how much the machine changes from round to round: intervals are "
             f"too narrow or very wide; make at least {MIN_SAMPLES}"
         )
-    for name in dict.fromkeys(item.subject for item in measurements):
-        own = [item for item in measurements if item.subject == name]
+    judged = [item for item in measurements if item.summary.num_samples >= steadiness.MIN_SAMPLES]
+    if len(judged) < len(measurements):
+        yield (
+            f"{len(measurements) - len(judged)} of {len(measurements)} series have fewer than {steadiness.MIN_SAMPLES} "
+            "runs: too few to tell whether their times settled; measure for longer"
+        )
+    for name in dict.fromkeys(item.subject for item in judged):
+        own = [item for item in judged if item.subject == name]
         restless = [
             f"batch {item.batch} {item.boundary}"
             + (f" with {item.concurrency} callers" if item.concurrency > 1 else "")

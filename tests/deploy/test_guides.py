@@ -14,7 +14,15 @@ from pargo_export.cli.main import cli
 from pargo_export.device.jetson import JETPACKS
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("tensorrt.md", "jetson.md", "handover.md", "estimate.md", "../README.md")
+GUIDES = (
+    "tensorrt.md",
+    "jetson.md",
+    "handover.md",
+    "estimate.md",
+    "benchmarking.md",
+    "report.md",
+    "../README.md",
+)
 
 
 def commands_of(name: str) -> list[str]:

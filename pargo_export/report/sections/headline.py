@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pargo_export.bench.records import Comparison, Measurement, Subject
+from pargo_export.bench.steadiness import MIN_SAMPLES
 from pargo_export.bundle import sha256_file
 from pargo_export.bundle.paths import MANIFEST_NAME
 from pargo_export.report import text
@@ -28,6 +29,7 @@ def warnings(context: Context) -> Section | None:
         f"{item.subject}, {text.where(item)}: the times did not settle ({item.steadiness.reason})"
         for item in context.result.measurements
         if not item.steadiness.is_steady
+        and item.summary.num_samples >= MIN_SAMPLES  # of the others the result says so, in one line
         and item.boundary == context.total
         and not any("settle" in warning and item.subject in warning for warning in context.result.warnings)
     ]
