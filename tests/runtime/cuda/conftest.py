@@ -67,8 +67,12 @@ def cuda_bundle(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session", params=CASES)
 def golden_export(request, tmp_path_factory) -> tuple[GoldenCase, Bundle]:
     """Every golden case in turn, with a bundle of its variant fp16 for `cuda`, weights in a file of their own."""
-    path = tmp_path_factory.mktemp(request.param) / "bundle"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
-        export_onnx(golden_model(request.param), path, precision="fp16", target="cuda", max_batch=MAX_BATCH)
-    return golden_case(request.param), Bundle.open(path)
+
+    def make(directory: Path) -> None:
+        model = golden_model(request.param)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
+            export_onnx(model, directory / "bundle", precision="fp16", target="cuda", max_batch=MAX_BATCH)
+
+    directory = made_once(tmp_path_factory, f"cuda-{request.param}", make)
+    return golden_case(request.param), Bundle.open(directory / "bundle")
