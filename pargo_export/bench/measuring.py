@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pargo_export.bench.gate import Reference, check_outputs, compute_reference, describe_failure
+from pargo_export.bench.gate import (
+    Reference,
+    check_outputs,
+    compute_reference,
+    describe_failure,
+    num_checked,
+)
 from pargo_export.bench.inputs import Pictures
 from pargo_export.bench.load_sweep import sweep
 from pargo_export.bench.monitor import Monitor
@@ -116,7 +122,7 @@ class _Bench:
         self._progress(f"computing the reference: {spec.facts.name}")
         try:
             with self._start(spec, "reference") as process:
-                count = min(len(self._files), max(self._batches))
+                count = min(len(self._files), num_checked(max(self._batches), len(self._files)))
                 self._reference: Reference = compute_reference(process, count, self._folder / "reference.npy")
         except BackendError as error:
             raise BackendError(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing_extensions import Self
 
 from pargo_export.bench.records import Subject
+from pargo_export.errors import BackendError
 from pargo_export.runtime.runner import Array, StageTimes
 
 __all__ = ["LoadedSubject"]
@@ -52,13 +53,13 @@ class LoadedSubject(ABC):
         """Compute the visual tokens of encoded pictures, as an application does."""
         return self.run(self.preprocess(pictures))
 
-    def run_stages(self, batch: Array) -> tuple[Array, StageTimes]:
+    def run_stages(self, batch: Array) -> tuple[Array, StageTimes]:  # noqa: ARG002 - what others need
         """Compute as `run` does, and tell the times between the boundaries on the device.
 
         Raises:
-            NotImplementedError: It cannot (`has_stages`).
+            BackendError: It cannot (`has_stages`), or the execution failed.
         """
-        raise NotImplementedError(f"{self.facts.name} does not tell the times of its stages")
+        raise BackendError(f"{self.facts.name} does not tell the times of its stages")
 
     @abstractmethod
     def close(self) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pargo_export.agreement import REFERENCE_BACKEND, find_reference
 from pargo_export.bench.baselines import prepare_baseline
@@ -130,13 +130,10 @@ def _describe_bundle(path: Path, options: BenchOptions) -> SubjectSpec:
 
 def _describe_library(bundle: Bundle, name: str, options: BenchOptions) -> SubjectSpec:
     """Return a baseline that runs the checkpoint."""
-    kind: SubjectKind = (
-        "torch" if name == "torch" else "torch-compile" if name == "torch-compile" else "onnxruntime"
-    )
     return SubjectSpec(
         facts=Subject(
             name=name,
-            kind=kind,
+            kind=cast("SubjectKind", name),  # one of BASELINES
             is_baseline=True,
             bundle=str(bundle.path),
             precision="float32",

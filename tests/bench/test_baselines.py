@@ -134,7 +134,7 @@ def test_stages_are_not_told_on_a_cpu(exported_bundle):
     """As of every subject without stages."""
     with (
         open_baseline("torch", bundle=exported_bundle, checkpoint=CHECKPOINT, threads=1) as baseline,
-        pytest.raises(NotImplementedError, match="torch does not tell"),
+        pytest.raises(BackendError, match="torch does not tell"),
     ):
         baseline.run_stages(np.zeros((1, 3, 84, 84), np.float32))
 

@@ -24,9 +24,11 @@ class Answering:
         self.facts = SimpleNamespace(precision=precision)
 
     def ask(self, do, *, num_images, batch, out):
-        """Write the tokens of the first pictures, which begin again after the third."""
-        assert (do, num_images) == ("encode", batch)
-        np.save(out, self._change(REFERENCE.outputs[np.arange(num_images) % 3].copy()))
+        """Write the tokens of the first pictures, which begin again after the third, batch by batch."""
+        assert (do, num_images) == ("encode", max(batch, 3))
+        runs = [np.arange(first, first + batch) % 3 for first in range(0, num_images, batch)]
+        tokens = [self._change(REFERENCE.outputs[run].copy()) for run in runs]
+        np.save(out, np.concatenate(tokens)[:num_images])
         return {}
 
 
@@ -36,6 +38,17 @@ def test_equal_outputs_pass(tmp_path):
     assert found.passed
     assert [stage.batch for stage in found.stages] == [1, 5]
     assert found.reference == "fp32 in onnxruntime"
+
+
+def test_one_picture_is_not_enough(tmp_path):
+    """At batch 1 too, several pictures are compared: what is right for the first may be wrong for the next."""
+
+    def spoil(tokens):
+        if np.array_equal(tokens[0], REFERENCE.outputs[2]):
+            tokens[0] = 0
+        return tokens
+
+    assert not check_outputs(Answering(spoil), REFERENCE, (1,), tmp_path / "found.npy").passed
 
 
 def test_a_row_that_is_wrong_in_a_batch_alone_fails(tmp_path):
