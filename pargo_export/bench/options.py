@@ -98,7 +98,7 @@ class BenchOptions:
         if needing and self.checkpoint is None:
             raise ConfigError(
                 f"baseline {', '.join(needing)} runs the model as it was trained, which a bundle does not hold; give the "
-                "checkpoint that the bundle was made from"
+                "checkpoint that the bundle was made from (--checkpoint)"
             )
 
     def _check_load(self) -> None:
