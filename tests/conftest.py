@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from golden_cases import CASES, PARGO_CASES, QUERY_CASES, GoldenCase, golden_case, golden_model
+from golden_cases import CASES, PARGO_CASES, QUERY_CASES, GoldenCase, golden_case
 from made_once import made_once
-
-from pargo_export.graph import save
-from pargo_export.graph.export import export_onnx
+from shared_exports import collect_exports, export_once
 
 if not Path("/dev/nvidiactl").exists():
     # Read when a kernel is defined: without a GPU, Triton's interpreter runs the kernels on CPU tensors.
@@ -23,6 +22,13 @@ if not Path("/dev/nvidiactl").exists():
 def _one_thread() -> None:
     """Compute on one thread: the models are small, and the order of sums stays the same."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _imports_are_no_garbage() -> None:
+    """Keep the garbage collector off what was imported and collected: going through it takes half a second a time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=CASES)
@@ -51,12 +57,13 @@ def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
 
     def make(directory: Path) -> None:
-        path, model = directory / "bundle", golden_model("pargo_w2")
-        export_onnx(model, path, max_batch=4)
-        export_onnx(model, path, max_batch=2, precision="bf16", target="cuda")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
-            export_onnx(model, path, max_batch=2, component="projector", attention="dense", name="external")
+        part = {"component": "projector", "attention": "dense", "max_batch": 2, "name": "external"}
+        exports = {
+            "fp32": export_once(tmp_path_factory, "pargo_w2"),
+            "bf16": export_once(tmp_path_factory, "pargo_w2", precision="bf16", target="cuda"),
+            "external": export_once(tmp_path_factory, "pargo_w2", external=True, **part),
+        }
+        collect_exports(directory / "bundle", exports)
 
     return made_once(tmp_path_factory, "exported", make) / "bundle"
 

@@ -21,11 +21,11 @@ from pargo_export.bench.summaries import compare_subjects, describe_measurements
 from pargo_export.bench.sustained import describe_sustained
 from pargo_export.bundle import Bundle, sha256_file
 from pargo_export.bundle.paths import MANIFEST_NAME
-from pargo_export.config import ModelConfig
+from pargo_export.config import ModelConfig, VisionConfig
 from pargo_export.optional import require
 from pargo_export.overrides import with_overrides
 
-__all__ = ["benchmark"]
+__all__ = ["benchmark", "describe_bundle"]
 
 
 def benchmark(
@@ -129,7 +129,7 @@ def _summarize(
             command=command,
         ),
         environment=environment,
-        bundle=_describe_bundle(bundle),
+        bundle=describe_bundle(bundle),
         inputs=pictures.facts,
         subjects=subjects,
         measurements=measurements,
@@ -154,7 +154,8 @@ def _name_device(subject: Subject, environment: Environment) -> Subject:
     return subject
 
 
-def _describe_bundle(bundle: Bundle) -> BundleFacts:
+def describe_bundle(bundle: Bundle) -> BundleFacts:
+    """Describe a bundle for the record."""
     manifest = bundle.manifest
     return BundleFacts(
         path=str(bundle.path),
@@ -168,4 +169,5 @@ def _describe_bundle(bundle: Bundle) -> BundleFacts:
 
 def _describe_model(model: ModelConfig) -> str:
     vision, projector = model.vision, model.projector
-    return f"EVA-02 tower {vision.num_layers} x {vision.width}, {projector.kind} projector, {model.num_tiles} tile(s)"
+    name = "EVA-02" if isinstance(vision, VisionConfig) else {"clip": "CLIP", "siglip": "SigLIP"}[vision.kind]
+    return f"{name} tower {vision.num_layers} x {vision.width}, {projector.kind} projector, {model.num_tiles} tile(s)"

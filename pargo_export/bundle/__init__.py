@@ -22,6 +22,7 @@ from pargo_export.bundle.hashing import recipe_sha256, sha256_bytes, sha256_file
 from pargo_export.bundle.lock import BundleLockedError
 from pargo_export.bundle.schema import SCHEMA_VERSION, CheckpointSource, FileRecord, Manifest
 from pargo_export.bundle.store import Bundle, FileCheck
+from pargo_export.bundle.task_evidence import ScorePair, TaskEvidence
 from pargo_export.bundle.transaction import BundleTransaction
 from pargo_export.bundle.variant import (
     VARIANT_NAME,
@@ -61,7 +62,9 @@ __all__ = [
     "PluginRequirement",
     "Precision",
     "Quantization",
+    "ScorePair",
     "StageEvidence",
+    "TaskEvidence",
     "Variant",
     "atomic_write",
     "default_engine_name",

@@ -26,7 +26,7 @@ from pargo_export.preprocessing import PreprocessSpec
 
 __all__ = ["SCHEMA_VERSION", "CheckpointSource", "FileRecord", "Manifest"]
 
-SCHEMA_VERSION = "1.2"  # 1.1: calibrations, quantization of a variant; 1.2: engines
+SCHEMA_VERSION = "1.3"  # 1.1: calibrations, quantization of a variant; 1.2: engines; 1.3: evidence on a task
 _CHECKPOINT_PREFIX = "checkpoint:"
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from pargo_export.bundle.fields import BundlePath, Positive, Sha256
+from pargo_export.bundle.task_evidence import TaskEvidence
 from pargo_export.config import Record
 from pargo_export.signature import Signature
 
@@ -78,6 +79,7 @@ class Evidence(Record):
         passed: Whether every measurement is within the limits; never with a measurement that is not finite.
         reference: What the variant was compared with.
         notes: Remarks for the reader.
+        task: The score on a task, if a budget was set on one.
     """
 
     stages: tuple[StageEvidence, ...]
@@ -85,6 +87,7 @@ class Evidence(Record):
     passed: bool
     reference: str
     notes: tuple[str, ...] = ()
+    task: TaskEvidence | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from pargo_export.checkpoint.official_config import MARKERS, family_of, official_statements, read_json
 from pargo_export.checkpoint.presets import PRESETS, preset
 from pargo_export.checkpoint.statements import Statements
-from pargo_export.config import ModelConfig, ProjectorConfig, Record, VisionConfig
+from pargo_export.config import ModelConfig, ProjectorConfig, Record, VisionConfig, VitConfig
 from pargo_export.errors import ConfigError
 
 __all__ = ["ConfigSource", "looks_like_config", "read_config"]
@@ -58,7 +58,12 @@ def _statements(values: Mapping[str, Any], source: str, directory: Path) -> Stat
 
 def _own_statements(values: Mapping[str, Any], source: str) -> Statements:
     statements = Statements(source)
-    sections: dict[str, type[Record]] = {"vision": VisionConfig, "projector": ProjectorConfig}
+    vision = values.get("vision")
+    is_vit = isinstance(vision, Mapping) and "kind" in vision
+    sections: dict[str, type[Record]] = {
+        "vision": VitConfig if is_vit else VisionConfig,
+        "projector": ProjectorConfig,
+    }
     _refuse_unknown(values, ModelConfig, source, "")
     for name, value in values.items():
         if name not in sections:

@@ -11,6 +11,7 @@ from pargo_export.checkpoint.presets import PRESETS
 from pargo_export.checkpoint.resolution import find_contradictions
 from pargo_export.checkpoint.source import TensorSource
 from pargo_export.checkpoint.statements import Statements
+from pargo_export.config import VitConfig
 from pargo_export.errors import ConfigError
 
 __all__ = ["METADATA_KEY", "find_config"]
@@ -18,11 +19,14 @@ __all__ = ["METADATA_KEY", "find_config"]
 METADATA_KEY = "pargo_export.config"
 
 
-def find_config(config: ConfigSource | None, source: TensorSource, facts: Facts) -> Statements:
+def find_config(
+    config: ConfigSource | None, source: TensorSource, facts: Facts, vision: VitConfig | None = None
+) -> Statements:
     """Return what the given configuration says, or the first that is found.
 
     Without one: the metadata of the file, then `NAME.json` or `config.json` beside it, then the preset that
-    agrees with every shape, then nothing but the shapes.
+    agrees with every shape, then nothing but the shapes. With a tower of its own directory (`vision`) the projector of a
+    preset is all that must agree.
 
     Raises:
         ConfigError: A configuration cannot be read, or several presets agree.
@@ -34,7 +38,7 @@ def find_config(config: ConfigSource | None, source: TensorSource, facts: Facts)
     for path in _neighbours(source.files[0]):
         if path.is_file() and looks_like_config(path):
             return read_config(path)
-    return _matching_preset(facts) or Statements("no configuration was given or found")
+    return _matching_preset(facts, vision) or Statements("no configuration was given or found")
 
 
 def _from_metadata(source: TensorSource) -> Statements:
@@ -54,10 +58,12 @@ def _neighbours(path: Path) -> list[Path]:
     return [path.with_suffix(".json"), path.with_name(f"{stem}.json"), path.with_name("config.json")]
 
 
-def _matching_preset(facts: Facts) -> Statements | None:
+def _matching_preset(facts: Facts, vision: VitConfig | None) -> Statements | None:
     matches = []
     for name in PRESETS:
         statements = read_config(name)
+        if vision is not None:
+            statements = statements.without("vision.")
         if len(facts) and "projector.family" in facts and not find_contradictions(statements, facts):
             matches.append(statements)
     if len(matches) > 1:

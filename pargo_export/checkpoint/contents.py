@@ -16,11 +16,14 @@ from pargo_export.checkpoint.key_mapping import (
 )
 from pargo_export.checkpoint.source import StoredTensor, TensorSource
 from pargo_export.checkpoint.values import differing_keys
+from pargo_export.config import ModelConfig, VitConfig
 from pargo_export.errors import StateDictError
 
-__all__ = ["Contents", "merge_vision", "sort_tensors"]
+__all__ = ["Contents", "leave_out_unused", "merge_vision", "sort_tensors"]
 
 _TOWER = "tower."
+_BLOCKS = "tower.blocks."
+_FINAL_NORM = "tower.final_norm."
 _MAX_NAMED = 5
 
 
@@ -77,6 +80,23 @@ def sort_tensors(source: TensorSource) -> Contents:
     return Contents(weights, buffers, tuple(others), unexpected, source.container, source.notes)
 
 
+def leave_out_unused(contents: Contents, config: ModelConfig) -> Contents:
+    """Move what a CLIP or SigLIP tower has beyond its features to the tensors of other parts."""
+    vision = config.vision
+    if not isinstance(vision, VitConfig):
+        return contents
+    kept, others = {}, []
+    for name, tensor in contents.weights.items():
+        block = name.removeprefix(_BLOCKS).partition(".")[0] if name.startswith(_BLOCKS) else ""
+        if block and int(block) >= vision.num_layers:
+            others.append(("blocks of the tower behind the image features", tensor))
+        elif name.startswith(_FINAL_NORM) and not vision.has_final_norm:
+            others.append(("last norm of the tower", tensor))
+        else:
+            kept[name] = tensor
+    return replace(contents, weights=kept, others=(*contents.others, *others))
+
+
 def merge_vision(main: Contents, vision: Contents) -> Contents:
     """Complete a checkpoint with the tower of another; the main one wins where both hold the same.
 
@@ -86,7 +106,8 @@ def merge_vision(main: Contents, vision: Contents) -> Contents:
     tower = {name: tensor for name, tensor in vision.weights.items() if name.startswith(_TOWER)}
     if not tower:
         raise StateDictError(
-            "the vision checkpoint holds no weights of a vision tower; expected an EVA-CLIP checkpoint"
+            "the vision checkpoint holds no weights of a vision tower; expected an EVA-CLIP checkpoint, or "
+            "a directory of transformers with a CLIP or SigLIP vision model"
         )
     differing = differing_keys(tower, main.weights)
     if differing:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from pargo_export.checkpoint.vit_keys import OTHER_VIT_PARTS, VIT_MODULES, VIT_TENSORS
+
 __all__ = [
     "Derived",
     "DerivedKind",
@@ -101,7 +103,12 @@ _TO_OFFICIAL = _TENSORS | {
     for ours, official in _MODULES.items()
     for part in ("weight", "bias")
 }
-_TO_OURS = {official: ours for ours, official in _TO_OFFICIAL.items()}
+_VIT_TO_OFFICIAL = VIT_TENSORS | {
+    f"{ours}.{part}": f"{theirs}.{part}"
+    for ours, theirs in VIT_MODULES.items()
+    for part in ("weight", "bias")
+}
+_TO_OURS = {official: ours for names in (_TO_OFFICIAL, _VIT_TO_OFFICIAL) for ours, official in names.items()}
 _ROTARY = "rope.freqs_"
 _TOWER_BUFFERS: dict[str, DerivedKind] = {
     "visual_encoder." + _ROTARY + "cos": "rotary_cosines",
@@ -126,6 +133,7 @@ _OTHER_PARTS = (
         ),
         "text branch of the query layers",
     ),
+    *OTHER_VIT_PARTS,
 )
 _CLIP_TOWER = "visual."
 _CLIP_TEXT = re.compile(
@@ -184,13 +192,19 @@ def classify(name: str, *, clip: bool = False) -> KeyRole:
     return next((OtherPart(group) for regex, group in _OTHER_PARTS if regex.match(name)), None)
 
 
-def official_name(name: str) -> str:
+def official_name(name: str, *, vit: bool = False) -> str:
     """Return the official name of a key of our state dict.
+
+    Args:
+        name: A key.
+        vit: The tower is a CLIP or SigLIP of `transformers`, not an EVA-02.
 
     Raises:
         KeyError: There is no such weight.
     """
     pattern, numbers = _split_numbers(name)
+    if vit and pattern in _VIT_TO_OFFICIAL:
+        return _VIT_TO_OFFICIAL[pattern].format(*numbers)
     return _TO_OFFICIAL[pattern].format(*numbers)
 
 

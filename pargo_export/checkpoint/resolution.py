@@ -9,7 +9,7 @@ from pargo_export.checkpoint.official_config import OFFICIAL_SPELLING
 from pargo_export.checkpoint.presets import PRESETS
 from pargo_export.checkpoint.statements import Statements
 from pargo_export.checkpoint.tiles import tile_grid
-from pargo_export.config import ModelConfig, ProjectorConfig, VisionConfig
+from pargo_export.config import ModelConfig, ProjectorConfig, TowerConfig, VisionConfig, VitConfig
 from pargo_export.errors import ConfigError
 
 __all__ = ["find_contradictions", "resolve_config"]
@@ -66,14 +66,28 @@ def _agrees(name: str, statements: Statements, facts: Facts) -> bool:
     return value in [fact.value for fact in facts[name]]
 
 
-def resolve_config(statements: Statements, facts: Facts) -> ModelConfig:
+def resolve_config(statements: Statements, facts: Facts, vision: VitConfig | None = None) -> ModelConfig:
     """Complete a configuration with what the tensors show.
+
+    Args:
+        statements: What a configuration says.
+        facts: What the tensors show.
+        vision: A CLIP or SigLIP tower, described by its own directory; the configuration need not say anything about
+            it, and may not say anything else.
 
     Raises:
         ConfigError: Configuration and tensors contradict each other (all contradictions are listed), a field is
             known from neither (all are listed), or the fields do not fit together.
     """
     _refuse_types(statements)
+    if vision is None and "vision.kind" in statements:
+        vision = VitConfig.parse(_stated_section(statements, "vision"), source=statements.source)
+    if (
+        vision is not None
+    ):  # complete by itself: what shapes would tell is checked when the weights are loaded
+        _refuse_other_tower(statements, vision)
+        facts = {name: found for name, found in facts.items() if not name.startswith("vision.")}
+        statements = statements.without("vision.")
     contradictions = find_contradictions(statements, facts)
     if contradictions:
         raise ConfigError(
@@ -82,13 +96,15 @@ def resolve_config(statements: Statements, facts: Facts) -> ModelConfig:
         )
     known = {name: found[0].value for name, found in facts.items()}
     known |= {name: statements.value(name) for name in statements}
+    if vision is not None:
+        known |= {f"vision.{name}": value for name, value in vision.model_dump().items()}
     known.setdefault("projector.encoder_width", known.get("vision.width"))
     _complete_queries(known)
     _refuse_missing(known, statements.source)
     rows, columns = tile_grid(statements, known["vision.image_size"])
     projector = _section(known, "projector", ProjectorConfig)
     values = {
-        "vision": _section(known, "vision", VisionConfig),
+        "vision": vision or _section(known, "vision", VisionConfig),
         "projector": projector,
         "tile_rows": rows,
         "tile_columns": columns,
@@ -109,8 +125,26 @@ def _refuse_types(statements: Statements) -> None:
         raise ConfigError(f"{statements.source}: {'; '.join(wrong)}: expected an integer")
 
 
+def _stated_section(statements: Statements, section: str) -> dict[str, Any]:
+    names = [name for name in statements if name.startswith(f"{section}.")]
+    return {name.removeprefix(f"{section}."): statements.value(name) for name in names}
+
+
+def _refuse_other_tower(statements: Statements, vision: VitConfig) -> None:
+    problems = [
+        f"{statements.wording(f'vision.{name}')} ({name} of the vision model: {getattr(vision, name, 'unknown to it')})"
+        for name, value in _stated_section(statements, "vision").items()
+        if getattr(vision, name, None) != value
+    ]
+    if problems:
+        raise ConfigError(
+            f"{statements.source} describes another tower than the {vision.kind} vision model: {'; '.join(problems)}. "
+            "Leave the tower out of the configuration"
+        )
+
+
 def _section(
-    known: dict[str, Any], section: str, record: type[VisionConfig | ProjectorConfig]
+    known: dict[str, Any], section: str, record: type[TowerConfig | ProjectorConfig]
 ) -> dict[str, Any]:
     return {name: known[f"{section}.{name}"] for name in record.model_fields if f"{section}.{name}" in known}
 

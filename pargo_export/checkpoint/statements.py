@@ -51,6 +51,11 @@ class Statements:
                 f"{self.source} contradicts itself: {known.wording}, but {wording}; correct one of them"
             )
 
+    def without(self, prefix: str) -> Statements:
+        """Return what is said about all fields whose names do not begin so."""
+        values = {name: said for name, said in self._values.items() if not name.startswith(prefix)}
+        return Statements(self.source, [*self.notes], values)
+
     def __contains__(self, name: str) -> bool:
         return name in self._values
 

@@ -34,7 +34,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 ATTENTIONS = ("auto", "fused", "structured", "dense", "attention_op")
 COMPONENTS = ("all", "encoder", "projector")
 INPUTS = ("float", "uint8")
-MODES = ("pad", "resize", "square-resize", "official-eval")
+MODES = ("pad", "resize", "resize-bilinear", "square-resize", "center-crop", "official-eval")
 PRECISIONS = ("fp32", "fp16", "bf16")
 FLOAT_PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # what quantize calls them
 # Flags of quantize, by the names of their parameters, with their help.

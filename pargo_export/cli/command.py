@@ -20,7 +20,7 @@ _WORDS = "pargo_export.words"
 def command_line() -> str:
     """Return how the running command was called, as a shell takes it."""
     context = click.get_current_context()
-    return shlex.join(["pargo-export", str(context.info_name), *context.meta[_WORDS]])
+    return shlex.join(["pargo-export", *context.command_path.split()[1:], *context.meta[_WORDS]])
 
 
 def _shared_options() -> list[click.Parameter]:

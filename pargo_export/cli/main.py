@@ -22,6 +22,10 @@ COMMANDS = (
     "trt",
     "verify",
     "run",
+    "encode-dataset",
+    "llm",
+    "chat",
+    "eval",
     "bench",
     "report",
     "handover",
@@ -41,7 +45,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"pargo_export.cli.commands.{cmd_name}").command
+        module = importlib.import_module(f"pargo_export.cli.commands.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
-from pargo_export.bundle import Calibration, Evidence, Variant
+from pargo_export.bundle import Calibration, Evidence, TaskEvidence, Variant
 from pargo_export.cli import layout
 from pargo_export.inspect.accuracy import group_kept, worst_by_stage
 
@@ -22,6 +22,7 @@ __all__ = [
     "describe_images",
     "error_table",
     "quantization_rows",
+    "task_table",
 ]
 
 _DIALECTS = {
@@ -109,6 +110,16 @@ def budget_table(steps: Sequence[BudgetStep], metric: str) -> RenderableType:
     """Lay out the graphs that the search for a budget tried, in order."""
     rows = [(str(step.num_kept), f"{step.value:.6g}", "holds" if step.holds else "missed") for step in steps]
     return layout.table(("blocks in float", metric, ""), rows)
+
+
+def task_table(evidence: TaskEvidence, name: str) -> RenderableType:
+    """Lay out the score of every task, of the float32 graph and of the variant, with the total below."""
+    scores = [(task, pair.baseline, pair.value) for task, pair in evidence.tasks.items()]
+    rows = [
+        (task, f"{baseline:.2f}", f"{value:.2f}", f"{value - baseline:+.2f}")
+        for task, baseline, value in [*scores, ("total", evidence.baseline, evidence.value)]
+    ]
+    return layout.table(("task", "float32", name, "difference"), rows)
 
 
 def _rest(variant: Variant) -> str:

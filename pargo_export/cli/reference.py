@@ -42,16 +42,26 @@ def command_reference() -> str:
     """Return the reference as Markdown; it does not depend on the version of click."""
     context = click.Context(cli, info_name="pargo-export")
     commands = [cli.get_command(context, name) for name in COMMANDS]
-    known = [command for command in commands if command is not None]
-    shared = "\n".join(map(_describe, known[0].params[-_NUM_SHARED:]))
-    return "\n".join([_HEAD.format(shared=shared), *("\n".join(_section(command)) for command in known)])
+    known = [item for command in commands if command is not None for item in _flatten(command)]
+    shared = "\n".join(map(_describe, known[0][1].params[-_NUM_SHARED:]))
+    return "\n".join([_HEAD.format(shared=shared), *("\n".join(_section(*item)) for item in known)])
 
 
-def _section(command: click.Command) -> Iterator[str]:
+def _flatten(command: click.Command, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield a command with its whole name; of a group, those in it."""
+    name = f"{before}{command.name}"
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    for inner in command.commands.values():
+        yield from _flatten(inner, f"{name} ")
+
+
+def _section(name: str, command: click.Command) -> Iterator[str]:
     own = command.params[:-_NUM_SHARED]
     arguments = [_argument(param) for param in own if isinstance(param, click.Argument)]
-    yield f"## {command.name}\n"
-    yield f"```\npargo-export {' '.join([str(command.name), *arguments, '[OPTIONS]'])}\n```\n"
+    yield f"## {name}\n"
+    yield f"```\npargo-export {' '.join([name, *arguments, '[OPTIONS]'])}\n```\n"
     for paragraph in (command.help or "").split("\n\n"):
         yield " ".join(paragraph.split()) + "\n"
     options = [_describe(param) for param in own if isinstance(param, click.Option)]

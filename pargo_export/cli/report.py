@@ -36,6 +36,11 @@ class Reporter:
         self._since = 0.0
         self._tenths = 0
 
+    @property
+    def as_json(self) -> bool:
+        """Whether the result is printed as JSON."""
+        return self._as_json
+
     @cached_property
     def _out(self) -> Console:
         from rich.console import Console

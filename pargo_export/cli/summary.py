@@ -13,6 +13,7 @@ from pargo_export.bundle import Calibration, Manifest
 from pargo_export.cli import layout
 from pargo_export.cli.engine_rows import engine_rows
 from pargo_export.cli.quantization import calibration_rows, quantization_rows
+from pargo_export.config import VisionConfig
 from pargo_export.graph.check import summarize_evidence
 from pargo_export.inspect import BlockCost, CostTable, EngineState, GraphSummary, Summary
 
@@ -89,7 +90,13 @@ def _model(summary: Summary) -> Iterator[tuple[str, str]]:
             f"{projector.kind}, {projector.tokens_per_group} image tokens make one visual token",
         )
     blocks = f"{vision.num_layers} blocks of {vision.width} channels, {vision.num_heads} heads"
-    yield "tower", f"EVA-02, {blocks}, SwiGLU {vision.hidden_width}, patches of {vision.patch_size}"
+    if isinstance(vision, VisionConfig):
+        yield "tower", f"EVA-02, {blocks}, SwiGLU {vision.hidden_width}, patches of {vision.patch_size}"
+    else:
+        name = {"clip": "CLIP", "siglip": "SigLIP"}[vision.kind]
+        yield "tower", f"{name}, {blocks}, feed-forward {vision.hidden_width}, patches of {vision.patch_size}"
+        behind = ", behind its last norm" if vision.has_final_norm else ""
+        yield "features", f"layer {vision.vision_layer} of {vision.num_published_layers}{behind}"
     height, width = sizes.input_height, sizes.input_width
     grid = f"{manifest.model.tile_rows} x {manifest.model.tile_columns} tiles"
     yield "image", f"{height} x {width} pixels, {grid}, {sizes.num_image_tokens} image tokens"

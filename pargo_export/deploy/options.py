@@ -48,7 +48,9 @@ class CheckpointOptions:
     config: str | None = None
     vision_checkpoint: Path | None = None
     tiles: tuple[int, int] | None = None
-    preprocess: Literal["pad", "resize", "square-resize", "official-eval"] = "pad"
+    preprocess: Literal[
+        "pad", "resize", "resize-bilinear", "square-resize", "center-crop", "official-eval"
+    ] = "pad"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Literal
 from pargo_calibration.recipe_files import load_recipe
 from pargo_export.bundle import Bundle, Variant
 from pargo_export.checkpoint.presets import PRESETS, preset
-from pargo_export.config import ModelConfig
+from pargo_export.config import ModelConfig, VisionConfig
 from pargo_export.errors import ConfigError
 from pargo_export.estimation.precisions import Precision
 from pargo_export.inspect.walk import Form
@@ -139,11 +139,13 @@ def _read_config(path: Path) -> ModelConfig:
 def linear_paths(config: ModelConfig) -> Iterator[str]:
     """Yield the module paths of all linears."""
     yield "tower.patch_embedding"
+    is_eva = isinstance(config.vision, VisionConfig)
     for layer in range(config.vision.num_layers):
         block = f"tower.blocks.{layer}"
         yield from (f"{block}.attention.qkv.{part}" for part in ("query", "key", "value"))
         yield f"{block}.attention.output"
-        yield from (f"{block}.mlp.{part}" for part in ("gate_up.gate", "gate_up.up", "down"))
+        names = ("gate_up.gate", "gate_up.up", "down") if is_eva else ("up", "down")
+        yield from (f"{block}.mlp.{part}" for part in names)
     projector = config.projector
     if not projector.has_queries:
         if projector.kind == "linear":

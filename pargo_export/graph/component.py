@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pargo_export.config import ModelConfig
+from pargo_export.config import ModelConfig, VisionConfig
 from pargo_export.graph.options import ExportOptions
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.signature import Signature, TensorSpec
@@ -39,12 +39,14 @@ def component_signature(config: ModelConfig, options: ExportOptions) -> Signatur
         shape=(batch, config.num_image_tokens, config.vision.width),
         description="Output of ln_vision without class tokens, tiles concatenated in row-major order.",
     )
+    is_eva = isinstance(config.vision, VisionConfig)
+    statistics = "CLIP mean and std" if is_eva else "mean and std of the preprocessing"
     uint8 = options.input_kind == "uint8"
     pixels = TensorSpec(
         name="pixel_values",
         dtype="uint8" if uint8 else "float32",
         shape=(batch, config.vision.in_channels, height, width),
-        description="RGB pixels, 0..255." if uint8 else "RGB pixels, normalised with the CLIP mean and std.",
+        description="RGB pixels, 0..255." if uint8 else f"RGB pixels, normalised with the {statistics}.",
     )
     tokens = TensorSpec(
         name="visual_tokens",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pargo_export.graph.save import describe, save_graph
 from pargo_export.graph.translate import translate
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.overrides import with_overrides
-from pargo_export.preprocessing import ImageSource, PreprocessSpec
+from pargo_export.preprocessing import ImageSource, PictureDefaults, PreprocessSpec
 from pargo_export.rewrite.apply import deploy_module
 from pargo_export.rewrite.fold_normalization import fold_normalization
 from pargo_export.rewrite.registry import select_rewrites
@@ -88,10 +88,8 @@ def export_onnx(
         BundleError: The directory holds something else or cannot be written.
     """
     options = with_overrides(options or ExportOptions(), overrides, kind="export")
-    height, width = model.config.input_size
-    spec = PreprocessSpec.parse(
-        {"mode": options.preprocess, "height": height, "width": width}, source="preprocess"
-    )
+    spec = (model.pictures or PictureDefaults()).spec(options.preprocess, model.config.input_size)
+    options = replace(options, preprocess=spec.mode)
     rewrites = _select(options, spec)
     progress("hashing weights")
     digest = weights_sha256(model)

@@ -47,7 +47,8 @@ class ExportOptions:
         attention: Attention form of the projector, or `auto`: the target's.
         component: `all` (pixels to visual tokens), `encoder` (pixels to image features), `projector`.
         input_kind: `float` (normalised pixels) or `uint8` (normalisation is in the graph).
-        preprocess: How pictures are brought to the model's input.
+        preprocess: How pictures are brought to the model's input; `auto`: as the directory of the vision model says,
+            `pad` without one.
         max_batch: Largest batch; 1 makes the batch axis static.
         opset: ONNX opset, or `None`: the lowest that the form and the precision allow, at least 20.
         rewrites: Run these instead of the target's list.
@@ -63,7 +64,7 @@ class ExportOptions:
     attention: AttentionForm | Literal["auto"] = "auto"
     component: Component = "all"
     input_kind: Literal["float", "uint8"] = "float"
-    preprocess: PreprocessMode = "pad"
+    preprocess: PreprocessMode | Literal["auto"] = "auto"
     max_batch: int = 8
     opset: int | None = None
     rewrites: tuple[str, ...] | None = None
@@ -78,7 +79,7 @@ class ExportOptions:
             ("attention", (*ATTENTION_FORMS, "auto")),
             ("component", COMPONENTS),
             ("input_kind", ("float", "uint8")),
-            ("preprocess", get_args(PreprocessMode)),
+            ("preprocess", (*get_args(PreprocessMode), "auto")),
         ):
             if getattr(self, field) not in known:
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; known: {', '.join(known)}")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pargo_export.bundle import Bundle, Limits, Variant
 from pargo_export.checkpoint.config_file import ConfigSource
-from pargo_export.config import ModelConfig
+from pargo_export.checkpoint.reader import VisionSource
+from pargo_export.checkpoint.vision_model import is_vision_model, open_vision_model
+from pargo_export.config import ModelConfig, VitConfig
 from pargo_export.errors import ConfigError
 from pargo_export.graph.check import Check, CheckFailure, perform, summarize_evidence
 from pargo_export.graph.comparison import PARITY_LIMITS, require_parity
@@ -37,7 +39,7 @@ def check_against_checkpoint(
         ConfigError: Its configuration is incomplete or contradicts it.
     """
     progress("loading the checkpoint")
-    model = load_checkpoint(checkpoint, config, vision_checkpoint)
+    model = load_checkpoint(checkpoint, config, _as_exported(vision_checkpoint, bundle.manifest.model))
     checks = [perform("checkpoint: configuration", lambda: _adopt_tiles(model, bundle.manifest.model))]
     if not checks[0].ok:
         return checks  # graphs of another architecture cannot be compared
@@ -47,6 +49,15 @@ def check_against_checkpoint(
         progress(f"comparing {variant.name} with the reference")
         checks.append(_check_parity(bundle, variant, model))
     return checks
+
+
+def _as_exported(vision: Path | None, expected: ModelConfig) -> VisionSource | None:
+    """Take the features of a CLIP or SigLIP vision model from the layer that the bundle takes them from."""
+    if vision is None or not isinstance(expected.vision, VitConfig) or not is_vision_model(vision):
+        return vision
+    return open_vision_model(
+        vision, "last" if expected.vision.has_final_norm else expected.vision.vision_layer
+    )
 
 
 def _adopt_tiles(model: VisualFrontEnd, expected: ModelConfig) -> str:

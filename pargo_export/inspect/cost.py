@@ -107,7 +107,7 @@ def estimate_cost(
     found: list[tuple[Part, str, Tally]] = []
     if component != "projector":
         found += [("encoder", name, tally) for name, tally in walk_encoder(config, form, batch)]
-        if not form.has("drop-unused-weights"):
+        if _UNUSED in parameters and not form.has("drop-unused-weights"):
             found.append(("encoder", _UNUSED, Tally()))
     if component != "encoder":
         found += [("projector", name, tally) for name, tally in walk_projector(config, form, batch)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pargo_export.config import ModelConfig, ProjectorConfig, VisionConfig
+from pargo_export.config import ModelConfig, ProjectorConfig, TowerConfig, VisionConfig, VitConfig
 
 __all__ = ["count_parameters"]
 
@@ -11,18 +11,25 @@ def count_parameters(config: ModelConfig) -> dict[str, int]:
     """Return the parameters of the reference by block; together they are the front-end's part of a checkpoint.
 
     `unused_tower_weights` are the tower's last norm and its head: official checkpoints have them, the
-    projector path does not apply them.
+    projector path does not apply them. Of a CLIP or SigLIP tower only what runs is loaded.
     """
     vision = config.vision
     width = vision.width
     counts = {
-        "patch_embedding": _linear(vision.in_channels * vision.patch_size**2, width)
-        + width * (2 + vision.num_patches)  # class token, positions
+        "patch_embedding": _linear(
+            vision.in_channels * vision.patch_size**2, width, bias=_has_patch_bias(vision)
+        )
+        + width * (2 * vision.has_class_token + vision.num_patches)  # class token, positions
     }
+    if isinstance(vision, VitConfig) and vision.kind == "clip":
+        counts["patch_embedding"] += 2 * width  # the norm in front of the blocks
     for layer in range(vision.num_layers):
         counts[f"tower_block_{layer}"] = _tower_block(vision)
     counts["output_norm"] = 2 * width
-    counts["unused_tower_weights"] = 2 * width + _linear(width, vision.head_features)
+    if isinstance(vision, VisionConfig):
+        counts["unused_tower_weights"] = 2 * width + _linear(width, vision.head_features)
+    elif vision.has_final_norm:
+        counts["output_norm"] += 2 * width
     return counts | _projector(config.projector)
 
 
@@ -30,8 +37,14 @@ def _linear(inputs: int, outputs: int, *, bias: bool = True) -> int:
     return outputs * (inputs + bias)
 
 
-def _tower_block(vision: VisionConfig) -> int:
+def _has_patch_bias(vision: TowerConfig) -> bool:
+    return isinstance(vision, VisionConfig) or vision.kind == "siglip"
+
+
+def _tower_block(vision: TowerConfig) -> int:
     width, hidden = vision.width, vision.hidden_width
+    if isinstance(vision, VitConfig):
+        return 4 * _linear(width, width) + _linear(width, hidden) + _linear(hidden, width) + 2 * 2 * width
     attention = 3 * _linear(width, width) + _linear(width, width, bias=False)
     norms = 3 * 2 * width + 2 * hidden
     return attention + 2 * _linear(width, hidden) + _linear(hidden, width) + norms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pargo_export.config import ModelConfig
+from pargo_export.config import ModelConfig, VisionConfig
 from pargo_export.inspect.tally import Narrow, Tally
 
 __all__ = ["SWIGLU_ALIGNMENT", "Form", "walk_encoder", "walk_projector"]
@@ -45,14 +45,22 @@ def walk_encoder(config: ModelConfig, form: Form, batch: int) -> Iterator[tuple[
     width, patches = vision.width, vision.num_patches
     tally = Tally()
     narrow = form.narrow("tower.patch_embedding")
-    tally.product(tiles * patches, vision.in_channels * vision.patch_size**2, width, narrow=narrow)
-    tally.constant(width * (1 + patches + (not form.has("fold-class-token"))))
+    is_eva, classes = isinstance(vision, VisionConfig), int(vision.has_class_token)
+    has_bias = is_eva or not classes  # CLIP has none, and normalises in front of the blocks
+    inputs = vision.in_channels * vision.patch_size**2
+    tally.product(tiles * patches, inputs, width, bias=has_bias, narrow=narrow)
+    tally.constant(width * (classes + patches + classes * (not form.has("fold-class-token"))))
+    if not has_bias:
+        tally.norm(width)
     yield "patch_embedding", tally
     for layer in range(vision.num_layers):
         drops_class_token = form.has("drop-class-token") and layer == vision.num_layers - 1
-        num_kept = patches + (not drops_class_token)
+        num_kept = patches + classes * (not drops_class_token)
         yield f"tower_block_{layer}", _tower_block(config, form, tiles, num_kept, f"tower.blocks.{layer}")
-    tally = Tally(activations=2 * tiles * (patches + (not form.has("drop-class-token"))) * width)
+    num_kept = patches + classes * (not form.has("drop-class-token"))
+    tally = Tally(activations=2 * tiles * num_kept * width)
+    if not isinstance(vision, VisionConfig) and vision.has_final_norm:
+        tally.norm(width)
     if not form.has("fold-output-norm"):
         tally.norm(width)
     yield "output_norm", tally
@@ -61,23 +69,27 @@ def walk_encoder(config: ModelConfig, form: Form, batch: int) -> Iterator[tuple[
 def _tower_block(config: ModelConfig, form: Form, tiles: int, num_kept: int, path: str) -> Tally:
     """One block, the module at `path`, that computes `num_kept` tokens of a tile from all of them."""
     vision = config.vision
-    width, hidden, tokens = vision.width, vision.hidden_width, 1 + vision.num_patches
-    if form.has("pad-swiglu"):
+    width, hidden, tokens = vision.width, vision.hidden_width, vision.has_class_token + vision.num_patches
+    is_eva = isinstance(vision, VisionConfig)
+    if is_eva and form.has("pad-swiglu"):
         hidden += -hidden % SWIGLU_ALIGNMENT
     rows, kept_rows = tiles * tokens, tiles * num_kept
     is_merged = form.has("merge-qkv")
     tally = Tally()
     query, key, value = (form.narrow(f"{path}.attention.qkv.{part}") for part in ("query", "key", "value"))
     tally.product(rows, width, width, narrow=query)
-    tally.product(rows, width, width, bias=is_merged, is_input_read=not is_merged, narrow=key)
+    tally.product(rows, width, width, bias=is_merged or not is_eva, is_input_read=not is_merged, narrow=key)
     tally.product(rows, width, width, is_input_read=not is_merged, narrow=value)
     tally.attention(tiles, num_kept, tokens, width, num_scores=num_kept * tokens)
     tally.product(kept_rows, width, width, narrow=form.narrow(f"{path}.attention.output"))
-    gate, up = (form.narrow(f"{path}.mlp.gate_up.{part}") for part in ("gate", "up"))
-    tally.product(kept_rows, width, hidden, narrow=gate)
-    tally.product(kept_rows, width, hidden, is_input_read=not form.has("merge-swiglu"), narrow=up)
+    if is_eva:
+        gate, up = (form.narrow(f"{path}.mlp.gate_up.{part}") for part in ("gate", "up"))
+        tally.product(kept_rows, width, hidden, narrow=gate)
+        tally.product(kept_rows, width, hidden, is_input_read=not form.has("merge-swiglu"), narrow=up)
+    else:
+        tally.product(kept_rows, width, hidden, narrow=form.narrow(f"{path}.mlp.up"))
     tally.product(kept_rows, hidden, width, narrow=form.narrow(f"{path}.mlp.down"))
-    for norm_width in (width, width, width, hidden):
+    for norm_width in (width, width, width, hidden) if is_eva else (width, width):
         tally.norm(norm_width)
     return tally
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from pargo_export.checkpoint.report import CheckpointReport
-from pargo_export.config import ModelConfig
+from pargo_export.config import ModelConfig, TowerConfig, VitConfig
 from pargo_export.errors import InputError
 from pargo_export.model.projector import build_projector
 from pargo_export.model.tower import VisionTower
+from pargo_export.model.vit_tower import VitTower
+from pargo_export.preprocessing import PictureDefaults
 
 __all__ = ["Intermediates", "VisualFrontEnd", "split_tiles"]
 
@@ -57,22 +59,29 @@ class DropClassToken(nn.Module):
         return tokens[:, 1:]
 
 
+def build_tower(config: TowerConfig) -> VisionTower | VitTower:
+    """Build the tower that a configuration describes."""
+    return VitTower(config) if isinstance(config, VitConfig) else VisionTower(config)
+
+
 class VisualFrontEnd(nn.Module):
     """Tower, `ln_vision` and projector of a ParGo multimodal model, without the LLM.
 
     Attributes:
         config: What was built.
+        pictures: How the published tower wants its pictures; `None`: as the official ParGo code does it.
         report: What `load_checkpoint` read and left out; `None` for a model that came from no checkpoint.
     """
 
     report: CheckpointReport | None = None
+    pictures: PictureDefaults | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.tower = VisionTower(config.vision)
+        self.tower = build_tower(config.vision)
         self.output_norm: nn.LayerNorm = nn.LayerNorm(config.vision.width, eps=config.vision.output_norm_eps)
-        self.select_patches: nn.Module = DropClassToken()
+        self.select_patches: nn.Module = DropClassToken() if config.vision.has_class_token else nn.Identity()
         self.projector = build_projector(config.projector)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:

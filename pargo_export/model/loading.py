@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pargo_export.checkpoint.config_file import ConfigSource
 from pargo_export.checkpoint.key_mapping import DerivedKind, official_name
-from pargo_export.checkpoint.reader import OpenedCheckpoint, open_checkpoint
+from pargo_export.checkpoint.reader import OpenedCheckpoint, VisionSource, open_checkpoint
 from pargo_export.checkpoint.source import StoredTensor
 from pargo_export.checkpoint.values import read_tensor
-from pargo_export.config import ModelConfig
+from pargo_export.config import ModelConfig, VisionConfig, VitConfig
 from pargo_export.errors import StateDictError
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import RotaryEmbedding, rotary_tables
@@ -31,7 +31,7 @@ _DECIDED_BY = {
 def load_checkpoint(
     path: str | Path,
     config: ConfigSource | None = None,
-    vision_checkpoint: str | Path | None = None,
+    vision_checkpoint: VisionSource | None = None,
 ) -> VisualFrontEnd:
     """Load a ParGo checkpoint as the float32 reference model, in evaluation mode.
 
@@ -39,7 +39,8 @@ def load_checkpoint(
         path: A `.pt`, `.pth`, `.bin`, `.ckpt` or `.safetensors` file, an index of shards, or a directory.
         config: A JSON file, its content, a preset or a `ModelConfig`; `None`: from the metadata of the file, a
             JSON file beside it, or the preset whose shapes are the same.
-        vision_checkpoint: An EVA-CLIP checkpoint that holds the tower, if `path` does not.
+        vision_checkpoint: An EVA-CLIP checkpoint that holds the tower, if `path` does not; or a directory of
+            `transformers` with the CLIP or SigLIP vision model that is the tower (docs/towers.md).
 
     Returns:
         The model. Its `report` says what was read and what was left out.
@@ -58,7 +59,7 @@ def load_checkpoint(
     loaded = opened.load()
     model.load_state_dict(loaded.state_dict, strict=True, assign=True)
     _compute_buffers(model)
-    model.report = loaded.report
+    model.report, model.pictures = loaded.report, opened.pictures
     return model.eval().requires_grad_(requires_grad=False)
 
 
@@ -66,13 +67,19 @@ def expected_buffer(kind: DerivedKind, config: ModelConfig) -> Tensor:
     """Compute a buffer that official checkpoints store although the configuration determines it."""
     if kind == "position_indices":
         return torch.arange(config.projector.max_position_embeddings)[None]
+    if not isinstance(config.vision, VisionConfig):
+        raise StateDictError(
+            f"the checkpoint stores rotary tables, which a {config.vision.kind} tower does not have; it belongs to an "
+            "EVA-02: leave the vision model out"
+        )
     cosines, sines = rotary_tables(config.vision)
     return cosines if kind == "rotary_cosines" else sines
 
 
 def _check_names_and_shapes(model: VisualFrontEnd, opened: OpenedCheckpoint, path: Path) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing = [official_name(name) for name in expected if name not in opened.weights]
+    is_vit = isinstance(model.config.vision, VitConfig)
+    missing = [official_name(name, vit=is_vit) for name in expected if name not in opened.weights]
     surplus = [tensor.key for name, tensor in opened.weights.items() if name not in expected]
     unexpected = surplus + [tensor.key for tensor in opened.unexpected.values()]
     misshapen = [
@@ -91,12 +98,14 @@ def _check_names_and_shapes(model: VisualFrontEnd, opened: OpenedCheckpoint, pat
     ]
     if problems:
         raise StateDictError(
-            f"{path}: the tensors do not fit the configuration. {'. '.join(problems)}.{_hint(missing)}"
+            f"{path}: the tensors do not fit the configuration. {'. '.join(problems)}.{_hint(missing, is_vit=is_vit)}"
         )
 
 
-def _hint(missing: list[str]) -> str:
-    tower = official_name("tower.embedding.class_token")
+def _hint(missing: list[str], *, is_vit: bool) -> str:
+    tower = official_name("tower.embedding.position", vit=is_vit)
+    if tower in missing and is_vit:
+        return " The vision tower is missing: give the directory of the vision model (--vision-model)"
     if tower in missing:
         return (
             " The vision tower is missing: give its own checkpoint (--vision-checkpoint, vision_checkpoint=)"
@@ -131,6 +140,8 @@ def _difference(tensor: StoredTensor, expected: Tensor) -> str:
 
 def _compute_buffers(model: VisualFrontEnd) -> None:
     """Give every block its rotary tables: they are not part of the state dict, so they are still on `meta`."""
+    if not isinstance(model.config.vision, VisionConfig):
+        return
     cosines, sines = rotary_tables(model.config.vision)
     for module in model.modules():
         if isinstance(module, RotaryEmbedding):

@@ -11,11 +11,12 @@ from __future__ import annotations
 from pargo_export.preprocessing.geometry import fit_to_input
 from pargo_export.preprocessing.loading import ImageSource, load_image
 from pargo_export.preprocessing.pixels import normalize, preprocess, preprocess_uint8
-from pargo_export.preprocessing.spec import PreprocessMode, PreprocessSpec
+from pargo_export.preprocessing.spec import PictureDefaults, PreprocessMode, PreprocessSpec
 from pargo_export.preprocessing.threads import PictureThreads
 
 __all__ = [
     "ImageSource",
+    "PictureDefaults",
     "PictureThreads",
     "PreprocessMode",
     "PreprocessSpec",

@@ -49,10 +49,11 @@ def _needed(image: Image.Image, spec: PreprocessSpec) -> tuple[float, float]:
     is_sideways = read_turn(image) in _SIDEWAYS
     width, height = image.size[::-1] if is_sideways else image.size
     canvas = (OFFICIAL_CANVAS_SIZE,) * 2 if spec.mode == "official-eval" else (spec.width, spec.height)
-    if spec.mode == "resize":
+    if spec.mode in ("resize", "resize-bilinear"):
         fitted = (float(canvas[0]), float(canvas[1]))
     else:
-        ratio = min(canvas[0] / width, canvas[1] / height)
+        reach = max if spec.mode == "center-crop" else min
+        ratio = reach(canvas[0] / width, canvas[1] / height)
         fitted = (width * ratio, height * ratio)
     needed = (DRAFT_MARGIN * fitted[0], DRAFT_MARGIN * fitted[1])
     return needed[::-1] if is_sideways else needed

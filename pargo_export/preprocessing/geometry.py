@@ -13,7 +13,15 @@ from pargo_export.errors import ImageError
 from pargo_export.preprocessing.decoding import MAX_PIXELS
 from pargo_export.preprocessing.spec import OFFICIAL_CANVAS_SIZE, PreprocessSpec
 
-__all__ = ["Color", "expand_and_resize", "fit_to_input", "pad_and_crop", "resize", "resize_and_pad"]
+__all__ = [
+    "Color",
+    "cover_and_crop",
+    "expand_and_resize",
+    "fit_to_input",
+    "pad_and_crop",
+    "resize",
+    "resize_and_pad",
+]
 
 Color: TypeAlias = tuple[int, int, int]
 
@@ -27,20 +35,30 @@ def fit_to_input(image: Image.Image, spec: PreprocessSpec, *, name: str = "image
         name: What messages call the image.
 
     Raises:
-        ImageError: The picture is so long and thin that `resize` or `square-resize` would fill the memory.
+        ImageError: The picture is so long and thin that every mode but `pad` and `official-eval` would fill the memory.
     """
     height, width, color = spec.height, spec.width, spec.pad_color
     if spec.mode == "pad":
         return resize_and_pad(image, height, width, color)
-    if spec.mode == "resize":
-        return resize(image, height, width, name=name)
+    if spec.mode in ("resize", "resize-bilinear"):
+        smooth = Image.Resampling.BILINEAR if spec.mode == "resize-bilinear" else Image.Resampling.BICUBIC
+        return resize(image, height, width, smooth, name=name)
     if spec.mode == "square-resize":
         return expand_and_resize(image, height, width, color, name=name)
+    if spec.mode == "center-crop":
+        return cover_and_crop(image, height, width, name=name)
     return pad_and_crop(image, height, width, color)
 
 
-def resize(image: Image.Image, height: int, width: int, *, name: str = "image") -> Image.Image:
-    """Resize with Pillow's bicubic filter (antialiased when shrinking); the aspect ratio is lost.
+def resize(
+    image: Image.Image,
+    height: int,
+    width: int,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+    *,
+    name: str = "image",
+) -> Image.Image:
+    """Resize with one of Pillow's filters (antialiased when shrinking); the aspect ratio is lost.
 
     One call, as in the official code. Pillow 13 resizes the height of tall pictures before the width and
     older versions after it, which changes single values by a level or more: the manifest records the
@@ -50,7 +68,7 @@ def resize(image: Image.Image, height: int, width: int, *, name: str = "image") 
         ImageError: The picture is so long and thin that what is in between is too large.
     """
     _check_intermediate(image, image.height, width, name)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    return image.resize((width, height), resample)
 
 
 def resize_and_pad(image: Image.Image, height: int, width: int, color: Color) -> Image.Image:
@@ -78,6 +96,25 @@ def expand_and_resize(
     if (expanded_width, expanded_height) != image.size:
         image = _centre(image, expanded_height, expanded_width, color)
     return resize(image, height, width, name=name)
+
+
+def cover_and_crop(image: Image.Image, height: int, width: int, *, name: str = "image") -> Image.Image:
+    """Resize keeping the aspect ratio until both sides reach the input, then cut out the middle.
+
+    Sizes and offsets are rounded down as the image processors of `transformers` do it for `shortest_edge` and
+    `do_center_crop`.
+
+    Raises:
+        ImageError: The picture is so long and thin that the resized one is too large.
+    """
+    if height * image.width >= width * image.height:  # the height is what is reached last
+        covered = (height, max(width, int(height * image.width / image.height)))
+    else:
+        covered = (max(height, int(width * image.height / image.width)), width)
+    _check_intermediate(image, *covered, name)
+    resized = resize(image, *covered, name=name)
+    top, left = (covered[0] - height) // 2, (covered[1] - width) // 2
+    return resized.crop((left, top, left + width, top + height))
 
 
 def pad_and_crop(image: Image.Image, height: int, width: int, color: Color) -> Image.Image:

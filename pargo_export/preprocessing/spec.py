@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, computed_field, model_validator
 from typing_extensions import Self
 
 from pargo_export.config import Record
+from pargo_export.errors import ConfigError
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "OFFICIAL_CANVAS_SIZE", "PreprocessMode", "PreprocessSpec"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "OFFICIAL_CANVAS_SIZE",
+    "PictureDefaults",
+    "PreprocessMode",
+    "PreprocessSpec",
+]
 
-PreprocessMode = Literal["pad", "resize", "square-resize", "official-eval"]
+PreprocessMode = Literal["pad", "resize", "resize-bilinear", "square-resize", "center-crop", "official-eval"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -33,8 +42,11 @@ class PreprocessSpec(Record):
     - `pad`: resize keeping the aspect ratio, centre on a canvas of the pad colour. What ParGo was
       trained with, and the default of the official code.
     - `resize`: resize to the input size; the aspect ratio is lost.
+    - `resize-bilinear`: the same with Pillow's bilinear filter, as the published SigLIP 2 towers have it.
     - `square-resize`: expand with the pad colour to the aspect ratio of the input (a square for a
       square input), then resize.
+    - `center-crop`: resize keeping the aspect ratio until the input is covered, then cut out the middle.
+      What the published CLIP towers were trained with.
     - `official-eval`: what the official evaluation really does, probably by mistake: `pad` to
       448 x 448, of which the model then sees only the top-left `height` x `width` (336 x 336).
       A strip of 112 pixels at the right and at the bottom is lost. Only to reproduce its scores.
@@ -83,3 +95,35 @@ class PreprocessSpec(Record):
         """Red, green, blue (0..255) around the picture: the mean, rounded down as the official code does."""
         red, green, blue = self.mean
         return int(red * 255), int(green * 255), int(blue * 255)
+
+
+@dataclass(frozen=True)
+class PictureDefaults:
+    """How a published tower wants its pictures, whatever the input size is.
+
+    Attributes:
+        mean: Of `PreprocessSpec`.
+        std: Of `PreprocessSpec`.
+        mode: Of `PreprocessSpec`; `None` if there is none that does what the tower wants.
+        refusal: Why not.
+    """
+
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    mode: PreprocessMode | None = "pad"
+    refusal: str = ""
+
+    def spec(self, mode: PreprocessMode | Literal["auto"], input_size: tuple[int, int]) -> PreprocessSpec:
+        """Return the preprocessing for an input of height x width pixels.
+
+        Raises:
+            ConfigError: The mode is `auto` and none does what the tower wants, or it does not fit the input.
+        """
+        chosen = self.mode if mode == "auto" else mode
+        if chosen is None:
+            raise ConfigError(
+                f"{self.refusal}; name a mode yourself if the projector was trained with another one (--preprocess, "
+                "preprocess=)"
+            )
+        values = {"mode": chosen, "height": input_size[0], "width": input_size[1]}
+        return PreprocessSpec.parse(values | {"mean": self.mean, "std": self.std}, source="preprocess")

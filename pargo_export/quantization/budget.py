@@ -10,33 +10,37 @@ from typing import Literal, get_args
 
 import onnx
 
-from pargo_export.bundle import StageEvidence
+from pargo_export.bundle import StageEvidence, TaskEvidence
 from pargo_export.errors import AccuracyError, ConfigError, QuantizationError
 from pargo_export.quantization.build import BuiltGraph, GraphBuilder
 from pargo_export.quantization.measure import Reference, measure
 from pargo_export.quantization.scorer import Score
 from pargo_export.quantization.sensitivity import Accuracy, Sensitivity, candidate_blocks, run_images
+from pargo_export.quantization.task import Task, TaskBaseline
 
-__all__ = ["Budget", "BudgetResult", "BudgetStep", "fit_budget", "require_scorer"]
+__all__ = ["TASK_METRICS", "Budget", "BudgetResult", "BudgetStep", "fit_budget", "require_measure"]
 
-Metric = Literal["cosine", "worst_cosine", "sqnr", "score"]
+Metric = Literal["cosine", "worst_cosine", "sqnr", "score", "mme-drop"]
+TASK_METRICS = ("mme-drop",)
 
 _MEANING: dict[str, str] = {
     "cosine": "mean cosine of the tokens on the worst image, above 0 and up to 1",
     "worst_cosine": "cosine of the worst token of all images, above 0 and up to 1",
     "sqnr": "signal-to-noise ratio on the worst image in dB, above 0",
     "score": "what a function of your own returns, any number",
+    "mme-drop": "drop of the MME total, percent of that of the float32 graph, from 0 to below 100",
 }
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Accuracy that the graph's output must keep on the evaluation images.
+    """Accuracy that the graph must keep: of its output on the evaluation images, or on a task.
 
     Attributes:
         metric: `cosine` (mean over the tokens, worst image), `worst_cosine` (worst token of all), `sqnr` (worst
-            image, dB) or `score` (a function of the caller's; higher is better).
-        limit: Lowest value that holds the budget.
+            image, dB), `score` (a function of the caller's; higher is better) or `mme-drop` (percent of the float32
+            graph's MME total that may be lost).
+        limit: Lowest value that holds the budget; of `mme-drop` the highest.
 
     Raises:
         ConfigError: The metric is unknown or the limit out of its range.
@@ -49,12 +53,22 @@ class Budget:
         valid = "; ".join(f"{name} ({meaning})" for name, meaning in _MEANING.items())
         if self.metric not in get_args(Metric):
             raise ConfigError(f"a budget cannot be set on {self.metric!r}; known: {valid}")
-        in_range = {"score": True, "sqnr": self.limit > 0}.get(self.metric, 0 < self.limit <= 1)
+        ranges = {"score": True, "sqnr": self.limit > 0, "mme-drop": 0 <= self.limit < 100}
+        in_range = ranges.get(self.metric, 0 < self.limit <= 1)
         if not in_range or not math.isfinite(self.limit):
             raise ConfigError(f"the budget is {self}; {self.metric} is the {_MEANING[self.metric]}")
 
     def __str__(self) -> str:
         return f"{self.metric}={self.limit:g}"
+
+    @property
+    def is_on_task(self) -> bool:
+        """Whether the value is a drop of a score on a task; then lower is better."""
+        return self.metric in TASK_METRICS
+
+    def holds(self, value: float) -> bool:
+        """Whether a value of the metric is within the budget; the limit itself is."""
+        return value <= self.limit if self.is_on_task else value >= self.limit
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -104,6 +118,7 @@ class BudgetResult:
         keep: Linears that the budget keeps in float, with the reason, by module path.
         steps: The graphs that were tried, in order.
         value: What the metric of the budget came to, measured on this graph.
+        task: Its score on a task, if the budget is on one.
     """
 
     built: BuiltGraph
@@ -111,6 +126,7 @@ class BudgetResult:
     keep: dict[str, str]
     steps: tuple[BudgetStep, ...]
     value: float
+    task: TaskEvidence | None = None
 
 
 def fit_budget(
@@ -122,6 +138,7 @@ def fit_budget(
     sensitivities: Sequence[Sensitivity],
     keep: Mapping[str, str] | None = None,
     score: Score | None = None,
+    task: TaskBaseline | None = None,
     threads: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
     advance: Callable[[int, int], None] = lambda _done, _total: None,
@@ -139,19 +156,20 @@ def fit_budget(
         sensitivities: From `block_sensitivity` of this builder: the order in which blocks are given up.
         keep: Linears that stay in float anyway, by module path, with the reason.
         score: For a budget on `score`: takes the output of the graph for every evaluation image, `[1, Q, C]` each.
+        task: For a budget on a task: the task, scored with the float32 graph.
         threads: CPU threads.
         progress: Called with a short text after each graph.
         advance: Called with the graphs tried, and the most that it may take.
 
     Raises:
         AccuracyError: Even with all blocks but one in float the budget does not hold; no file is left.
-        ConfigError: The budget is on `score` and there is no score, or it returned no number.
+        ConfigError: The budget is on `score` or a task and there is none, or it returned no number.
         ParityError: A value is NaN or infinite.
         QuantizationError: The sensitivities are those of another graph, or it cannot be quantized.
     """
-    require_scorer(budget, score)
+    require_measure(budget, score, task.task if task else None)
     blocks = candidate_blocks(builder, keep)
-    search = _Search(builder, reference, path, budget, score, threads, dict(keep or {}), blocks)
+    search = _Search(builder, reference, path, budget, score, task, threads, dict(keep or {}), blocks)
     order = _order(sensitivities, blocks)
     most = 2 * len(order).bit_length() + 1
     tried: dict[int, _Trial] = {}
@@ -182,15 +200,25 @@ def fit_budget(
         keep=search.reasons(order[:count]),
         steps=steps,
         value=tried[count].step.value,
+        task=tried[count].task,
     )
 
 
-def require_scorer(budget: Budget, score: Score | None) -> None:
-    """See that a score is there if, and only if, the budget is on one.
+def require_measure(budget: Budget, score: Score | None, task: Task | None) -> None:
+    """See that a score, or a task, is there if, and only if, the budget is on one.
 
     Raises:
         ConfigError: It is not.
     """
+    if budget.is_on_task and task is None:
+        raise ConfigError(
+            f"the budget {budget} needs questions and a language model that answers them: --data MME_DIR --llm LLM_DIR, or "
+            "task=pargo_export.evaluation.task_budget.MmeDrop(...)"
+        )
+    if task is not None and task.metric != budget.metric:
+        raise ConfigError(
+            f"a task for {task.metric} was given, but the budget is {budget}; ask for {task.metric}=NUMBER, or leave it out"
+        )
     if budget.metric == "score" and score is None:
         raise ConfigError(
             f"the budget {budget} needs a function that scores the visual tokens: score=..., or on the command line "
@@ -220,6 +248,7 @@ class _Trial:
     built: BuiltGraph
     evidence: tuple[StageEvidence, ...]
     step: BudgetStep
+    task: TaskEvidence | None
 
 
 @dataclass(frozen=True)
@@ -231,6 +260,7 @@ class _Search:
     path: Path
     budget: Budget
     score: Score | None
+    task: TaskBaseline | None
     threads: int | None
     keep: dict[str, str]
     blocks: Mapping[str, tuple[str, ...]]
@@ -239,8 +269,10 @@ class _Search:
         """Write and measure the graph that keeps these blocks."""
         built = self.write(kept)
         evidence = measure(built, self.reference, threads=self.threads)
-        value = self._value(built, evidence)
-        return _Trial(built, evidence, BudgetStep(tuple(kept), value, holds=value >= self.budget.limit))
+        on_task = self.task.measure(built.path, limit_percent=self.budget.limit) if self.task else None
+        value = on_task.drop_percent if on_task else self._value(built, evidence)
+        step = BudgetStep(tuple(kept), value, holds=self.budget.holds(value))
+        return _Trial(built, evidence, step, on_task)
 
     def write(self, kept: Sequence[str]) -> BuiltGraph:
         """Write the graph that keeps these blocks."""
@@ -294,11 +326,11 @@ def _order(sensitivities: Sequence[Sensitivity], blocks: Mapping[str, object]) -
 
 
 def _missed(budget: Budget, steps: Sequence[BudgetStep], order: Sequence[str]) -> AccuracyError:
-    best = max(steps, key=lambda step: step.value)
+    best = (min if budget.is_on_task else max)(steps, key=lambda step: step.value)
     path = ", ".join(f"{step.num_kept}: {step.value:.6g}" for step in steps)
     return AccuracyError(
         f"the budget {budget} cannot be held: {order[-1]}, the least sensitive of {len(order)} blocks, misses it even "
         f"with all others in float. {budget.metric} by blocks kept in float: {path}; the best is {best.value:.6g} with "
-        f"{best.num_kept} blocks kept. Lower the budget, calibrate on more images, choose another recipe, quantize "
+        f"{best.num_kept} blocks kept. {'Raise' if budget.is_on_task else 'Lower'} the budget, calibrate on more images, choose another recipe, quantize "
         "weights only (--int8-weight-only), or leave it at half precision (--fp16)"
     )

@@ -15,19 +15,22 @@ from pargo_export._version import __version__
 from pargo_export.bundle import (
     Bundle,
     BundleTransaction,
+    Evidence,
     Manifest,
     Quantization,
     Variant,
     recipe_sha256,
 )
-from pargo_export.errors import AccuracyError, QuantizationError
+from pargo_export.errors import AccuracyError, ConfigError, QuantizationError
 from pargo_export.overrides import with_overrides
-from pargo_export.quantization.budget import Budget, BudgetStep, fit_budget, require_scorer
+from pargo_export.quantization.budget import Budget, BudgetResult, BudgetStep, fit_budget, require_measure
 from pargo_export.quantization.build import BuiltGraph
 from pargo_export.quantization.gate import hold_against_limits, measure_stages, watch_for_overflow
+from pargo_export.quantization.measure import Reference
 from pargo_export.quantization.options import QuantizeOptions
 from pargo_export.quantization.scorer import Score
 from pargo_export.quantization.sensitivity import Sensitivity, block_sensitivity
+from pargo_export.quantization.task import Task, TaskBaseline, describe_task
 from pargo_export.quantization.workbench import Workbench
 
 __all__ = ["QuantizeResult", "quantize"]
@@ -62,6 +65,7 @@ def quantize(
     *,
     budget: Budget | str | None = None,
     score: Score | None = None,
+    task: Task | None = None,
     force: bool = False,
     progress: Callable[[str], None] = lambda _: None,
     advance: Callable[[int, int], None] = lambda _done, _total: None,
@@ -74,6 +78,7 @@ def quantize(
         options: What kind of variant.
         budget: Accuracy to keep, for example `"cosine=0.995"`: the most sensitive blocks stay in float until it holds.
         score: For the budget `score=...`: takes the visual tokens of every evaluation image, returns a number.
+        task: For the budget `mme-drop=...`: questions and who answers them, `evaluation.task_budget.MmeDrop`.
         force: Replace a variant of that name that was made otherwise, and redo one that is up to date.
         progress: Called with a short text at the start of each step.
         advance: Called with the blocks done and in all, during the search for a budget.
@@ -91,9 +96,11 @@ def quantize(
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
     if budget is not None:
-        require_scorer(budget, score)
+        require_measure(budget, score, task)
     bench = Workbench.of(bundle, options)
-    own_recipe = _hash(bench, budget)
+    if task is not None:
+        _require_fitting(task, budget, bench)
+    own_recipe = _hash(bench, budget, task)
     existing = bundle.manifest.variants.get(options.variant_name)
     if existing is not None and not force:
         if existing.recipe_sha256 == own_recipe:
@@ -111,13 +118,14 @@ def quantize(
         graph = f"onnx/{options.variant_name}.onnx"
         path = transaction.stage(graph)
         sensitivities: tuple[Sensitivity, ...] = ()
-        steps: tuple[BudgetStep, ...] = ()
+        found: BudgetResult | None = None
         if budget is None:
             progress("quantizing" if bench.recipe else "converting")
             built = builder.build(path, keep)
             progress("measuring accuracy")
             stages = measure_stages(built, reference, options)
         else:
+            baseline = _score_baseline(task, bench, reference, progress) if task is not None else None
             progress("measuring the sensitivity of the blocks")
             sensitivities = block_sensitivity(
                 builder, reference, keep=keep, threads=options.threads, advance=advance
@@ -131,12 +139,13 @@ def quantize(
                 sensitivities=sensitivities,
                 keep=keep,
                 score=score,
+                task=baseline,
                 threads=options.threads,
                 progress=progress,
                 advance=advance,
             )
-            built, stages, steps = found.built, found.evidence, found.steps
-        evidence = hold_against_limits(stages, bench, built)
+            built, stages = found.built, found.evidence
+        evidence = _with_task(hold_against_limits(stages, bench, built), found)
         if built.float_precision == "float16":
             progress("looking for overflow")
             evidence = watch_for_overflow(built, reference, options, evidence)
@@ -159,14 +168,58 @@ def quantize(
         stale = [name for name in previous.files_of(graph) if name not in records]
         tools = {name: metadata.version(name) for name in _TOOLS}
         transaction.commit(previous.merged(variants=[variant], files=records, tools=tools, without=stale))
+    steps = found.steps if found is not None else ()
     return QuantizeResult(Bundle.open(bundle.path), variant, False, sensitivities, steps)
 
 
-def _hash(bench: Workbench, budget: Budget | None) -> str:
+def _require_fitting(task: Task, budget: Budget | None, bench: Workbench) -> None:
+    """See that a task has a budget, and a graph that it can ask.
+
+    Raises:
+        ConfigError: There is no budget.
+        QuantizationError: The graph is a part of the model.
+    """
+    if budget is None:
+        raise ConfigError(f"a task was given, but no budget; ask for {task.metric}=NUMBER, or leave it out")
+    if bench.base.component != "all":
+        raise QuantizationError(
+            f"variant {bench.base.name!r} is the {bench.base.component} alone, but {task.metric} needs a graph from pictures "
+            "to visual tokens; choose another base (--base), or set a budget on cosine or sqnr"
+        )
+
+
+def _with_task(evidence: Evidence, found: BudgetResult | None) -> Evidence:
+    """Add the score on the task, if the budget was on one."""
+    if found is None or found.task is None:
+        return evidence
+    notes = (*evidence.notes, describe_task(found.task))
+    return evidence.model_copy(update={"task": found.task, "notes": notes})
+
+
+def _score_baseline(
+    task: Task, bench: Workbench, reference: Reference, progress: Callable[[str], None]
+) -> TaskBaseline:
+    """Score the float32 graph on a task."""
+    progress("scoring the float32 graph on the task")
+    graph = bench.bundle.check(bench.reference_variant.graph)
+    return TaskBaseline.of(
+        task,
+        graph,
+        reference.images.spec,
+        takes_uint8=reference.takes_uint8,
+        max_batch=min(bench.base.max_batch, bench.reference_variant.max_batch),
+        threads=bench.options.threads,
+    )
+
+
+def _hash(bench: Workbench, budget: Budget | None, task: Task | None) -> str:
     """Hash everything that decides the bytes of the graph."""
     manifest, options, calibration = bench.bundle.manifest, bench.options, bench.calibration
+    # Without a task the key is not there, so that the hashes of before stay the same.
+    asked = {"task": task.fingerprint()} if task is not None else {}
     return recipe_sha256(
-        {
+        asked
+        | {
             "base": [manifest.files[name].sha256 for name in manifest.files_of(bench.base.graph)],
             "statistics": manifest.files[calibration.statistics].sha256,
             "evaluation": manifest.files[calibration.evaluation].sha256,

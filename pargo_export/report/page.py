@@ -18,8 +18,7 @@ from typing import Any
 
 from pargo_export._version import __version__
 from pargo_export.optional import require
-from pargo_export.report.context import Context
-from pargo_export.report.parts import Section
+from pargo_export.report.parts import Heading, Section
 
 __all__ = ["island", "policy", "render_page"]
 
@@ -27,11 +26,11 @@ _PURPOSE = "write the report"
 _SCRIPTS = ("plots.js", "photo.js", "main.js")
 
 
-def render_page(context: Context, sections: Sequence[Section]) -> str:
+def render_page(heading: Heading, sections: Sequence[Section]) -> str:
     """Render the whole page.
 
     Args:
-        context: What the report is about.
+        heading: What the page is about.
         sections: In the order in which they are read.
 
     Raises:
@@ -51,8 +50,7 @@ def render_page(context: Context, sections: Sequence[Section]) -> str:
     plotly, packed = _plotly()
     return str(
         environment.get_template("page.html").render(
-            result=context.result,
-            place=context.place,
+            heading=heading,
             sections=sections,
             version=__version__,
             style=_text("static", "report.css"),

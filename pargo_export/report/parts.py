@@ -12,6 +12,9 @@ __all__ = [
     "Choice",
     "Facts",
     "Figure",
+    "Gallery",
+    "GalleryItem",
+    "Heading",
     "LegendEntry",
     "Note",
     "Photo",
@@ -241,7 +244,51 @@ class PrecisionMap:
     kind: str = "precision"
 
 
-Block: TypeAlias = Table | Plot | Facts | Note | Cards | Picture | Photo | PrecisionMap
+@dataclass(frozen=True)
+class GalleryItem:
+    """A small picture with what is to be said about it.
+
+    Attributes:
+        source: A `data:` address; empty without a picture.
+        alt: What it shows.
+        title: A line below it.
+        lines: Further lines.
+        tone: `"plain"`, `"good"` or `"bad"`.
+    """
+
+    source: str
+    alt: str
+    title: str
+    lines: tuple[str, ...]
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures side by side."""
+
+    items: tuple[GalleryItem, ...]
+    kind: str = "gallery"
+
+
+Block: TypeAlias = Table | Plot | Facts | Note | Cards | Picture | Photo | PrecisionMap | Gallery
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands at the top of a page.
+
+    Attributes:
+        kind: What sort of page it is, such as `"benchmark"`.
+        title: What it is about.
+        where: On what.
+        created: When, ISO 8601.
+    """
+
+    kind: str
+    title: str
+    where: str
+    created: str
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pargo_export.bench.records import BenchResult
@@ -9,9 +10,10 @@ from pargo_export.bundle import Bundle, atomic_write
 from pargo_export.errors import PargoExportError
 from pargo_export.report.context import Context
 from pargo_export.report.page import render_page
+from pargo_export.report.parts import Heading, Section
 from pargo_export.report.sections import SECTIONS
 
-__all__ = ["write_report"]
+__all__ = ["write_page", "write_report"]
 
 
 def write_report(result: BenchResult, bundle: Bundle | None, path: Path) -> Path:
@@ -32,7 +34,26 @@ def write_report(result: BenchResult, bundle: Bundle | None, path: Path) -> Path
     """
     context = Context(result, bundle)
     sections = [section for make in SECTIONS if (section := make(context)) is not None]
-    content = render_page(context, sections).encode()
+    heading = Heading("benchmark", result.bundle.model, context.place, result.created)
+    return write_page(heading, sections, path)
+
+
+def write_page(heading: Heading, sections: Sequence[Section], path: Path) -> Path:
+    """Write one self-contained HTML file.
+
+    Args:
+        heading: What it is about.
+        sections: In the order in which they are read.
+        path: The file to create or replace; its directory must exist.
+
+    Returns:
+        `path`.
+
+    Raises:
+        MissingDependencyError: plotly or Jinja2 is not installed.
+        PargoExportError: The file cannot be written.
+    """
+    content = render_page(heading, sections).encode()
     try:
         atomic_write(path, content)
     except OSError as error:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pargo_export.model.attention import merge_heads, split_heads
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import TowerAttention, TowerBlock
+from pargo_export.model.vit_tower import VitAttention, VitBlock
 from pargo_export.rewrite.rewrite import Rewrite
 
 __all__ = ["DROP_CLASS_TOKEN", "PatchesOnlyBlock"]
@@ -19,7 +20,7 @@ __all__ = ["DROP_CLASS_TOKEN", "PatchesOnlyBlock"]
 class PatchesOnlyBlock(nn.Module):
     """The last block, for the patch tokens alone."""
 
-    def __init__(self, block: TowerBlock) -> None:
+    def __init__(self, block: TowerBlock | VitBlock) -> None:
         super().__init__()
         self.norm1, self.attention, self.norm2, self.mlp = (
             block.norm1,
@@ -28,8 +29,10 @@ class PatchesOnlyBlock(nn.Module):
             block.mlp,
         )
 
-    def _attend(self, attention: TowerAttention, tokens: Tensor) -> Tensor:
+    def _attend(self, attention: TowerAttention | VitAttention, tokens: Tensor) -> Tensor:
         query, key, value = (split_heads(part, attention.num_heads) for part in attention.qkv(tokens))
+        if isinstance(attention, VitAttention):
+            return attention.output(merge_heads(attention.core(query[:, :, 1:], key, value)))
         context = attention.core(attention.rope(query)[:, :, 1:], attention.rope(key), value)
         return attention.output(attention.inner_norm(merge_heads(context)))
 
@@ -41,7 +44,7 @@ class PatchesOnlyBlock(nn.Module):
 
 def _apply(model: VisualFrontEnd) -> int:
     last = model.tower.blocks[-1]
-    if not isinstance(last, TowerBlock):
+    if not model.config.vision.has_class_token or not isinstance(last, (TowerBlock, VitBlock)):
         return 0
     model.tower.blocks[-1] = PatchesOnlyBlock(last)
     model.select_patches = nn.Identity()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.projector import QueryEmbedding
+from pargo_export.model.tower import VisionTower
 from pargo_export.rewrite.rewrite import Rewrite, set_parameter
 
 __all__ = ["DROP_UNUSED_WEIGHTS"]
@@ -11,8 +12,10 @@ __all__ = ["DROP_UNUSED_WEIGHTS"]
 
 def _apply(model: VisualFrontEnd) -> int:
     tower = model.tower
-    count = sum(module is not None for module in (tower.final_norm, tower.head))
-    tower.final_norm = tower.head = None
+    count = 0
+    if isinstance(tower, VisionTower):  # of CLIP and SigLIP only what runs is loaded
+        count = sum(module is not None for module in (tower.final_norm, tower.head))
+        tower.final_norm = tower.head = None
     embedding = getattr(model.projector, "embedding", None)
     if isinstance(embedding, QueryEmbedding):
         used = embedding.query_tokens.shape[1]

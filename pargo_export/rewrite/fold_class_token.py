@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import ClassAndPosition
+from pargo_export.model.vit_tower import VitEmbedding
 from pargo_export.rewrite.rewrite import Rewrite
 
 __all__ = ["FOLD_CLASS_TOKEN", "PaddedPosition"]
@@ -21,10 +22,10 @@ __all__ = ["FOLD_CLASS_TOKEN", "PaddedPosition"]
 class PaddedPosition(nn.Module):
     """Add the position table to the patches, with a zero row in front for the class token."""
 
-    def __init__(self, embedding: ClassAndPosition) -> None:
+    def __init__(self, position: Tensor, class_token: Tensor) -> None:
         super().__init__()
-        table = embedding.position.detach().clone()
-        table[:, :1] += embedding.class_token
+        table = position.detach().clone()  # [1, 1+N, C] or [1+N, C]
+        table[..., :1, :] += class_token
         self.table = nn.Parameter(table, requires_grad=False)
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -33,9 +34,10 @@ class PaddedPosition(nn.Module):
 
 
 def _apply(model: VisualFrontEnd) -> int:
-    if not isinstance(model.tower.embedding, ClassAndPosition):
+    embedding = model.tower.embedding
+    if not isinstance(embedding, (ClassAndPosition, VitEmbedding)) or embedding.class_token is None:
         return 0
-    model.tower.embedding = PaddedPosition(model.tower.embedding)
+    model.tower.embedding = PaddedPosition(embedding.position, embedding.class_token)
     return 1
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.projector import QuerySelfProjection, SelfAttention
 from pargo_export.model.tower import QKVProjection, TowerAttention
+from pargo_export.model.vit_tower import VitAttention
 from pargo_export.rewrite.rewrite import (
     Rewrite,
     cross_attentions,
@@ -36,7 +37,8 @@ def _fold(query: nn.Module, core: nn.Module) -> int:
 
 
 def _apply(model: VisualFrontEnd) -> int:
-    attentions: list[TowerAttention | SelfAttention] = [block.attention for block in tower_blocks(model)]
+    attentions: list[TowerAttention | VitAttention | SelfAttention]
+    attentions = [block.attention for block in tower_blocks(model)]
     attentions += self_attentions(model)
     count = 0
     for attention in attentions:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import QKVProjection, RotaryEmbedding
+from pargo_export.model.vit_tower import VitAttention
 from pargo_export.rewrite.rewrite import Rewrite, set_parameter, tower_blocks
 
 __all__ = ["HALF_ROTATION_ROPE", "HalfRotationEmbedding"]
@@ -53,7 +54,9 @@ def _apply(model: VisualFrontEnd) -> int:
     shared: HalfRotationEmbedding | None = None  # one table for all blocks: they turn by the same angles
     for block in tower_blocks(model):
         attention = block.attention
-        if not isinstance(attention.rope, RotaryEmbedding) or not isinstance(attention.qkv, QKVProjection):
+        if isinstance(attention, VitAttention) or not isinstance(attention.rope, RotaryEmbedding):
+            continue
+        if not isinstance(attention.qkv, QKVProjection):
             continue
         for projection in (attention.qkv.query, attention.qkv.key):
             set_parameter(projection, "weight", _permute_heads(projection.weight, attention.num_heads))

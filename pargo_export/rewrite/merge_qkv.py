@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.projector import QuerySelfProjection, SelfAttention
 from pargo_export.model.tower import QKVProjection, TowerAttention
+from pargo_export.model.vit_tower import VitAttention
 from pargo_export.rewrite.rewrite import Rewrite, linear_from, self_attentions, tower_blocks, zeros_like_rows
 
 __all__ = ["MERGE_QKV", "MergedQKV", "merge_linears"]
@@ -35,7 +36,8 @@ def merge_linears(parts: list[nn.Linear]) -> nn.Linear:
 
 
 def _apply(model: VisualFrontEnd) -> int:
-    attentions: list[TowerAttention | SelfAttention] = [block.attention for block in tower_blocks(model)]
+    attentions: list[TowerAttention | VitAttention | SelfAttention]
+    attentions = [block.attention for block in tower_blocks(model)]
     attentions += self_attentions(model)
     count = 0
     for attention in attentions:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import GateUp
 from pargo_export.rewrite.merge_qkv import merge_linears
-from pargo_export.rewrite.rewrite import Rewrite, tower_blocks
+from pargo_export.rewrite.rewrite import Rewrite, swiglus
 
 __all__ = ["MERGE_SWIGLU", "MergedGateUp"]
 
@@ -26,9 +26,9 @@ class MergedGateUp(nn.Module):
 
 def _apply(model: VisualFrontEnd) -> int:
     count = 0
-    for block in tower_blocks(model):
-        if isinstance(block.mlp.gate_up, GateUp):
-            block.mlp.gate_up = MergedGateUp(block.mlp.gate_up)
+    for mlp in swiglus(model):
+        if isinstance(mlp.gate_up, GateUp):
+            mlp.gate_up = MergedGateUp(mlp.gate_up)
             count += 1
     return count
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from pargo_export.model.attention import statistics_dtype
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.model.tower import GateUp
-from pargo_export.rewrite.rewrite import Rewrite, set_parameter, tower_blocks
+from pargo_export.rewrite.rewrite import Rewrite, set_parameter, swiglus
 
 __all__ = ["ALIGNMENT", "PAD_SWIGLU", "PaddedLayerNorm"]
 
@@ -58,8 +58,7 @@ def _pad_rows(linear: nn.Linear, padding: int) -> None:
 
 def _apply(model: VisualFrontEnd) -> int:
     count = 0
-    for block in tower_blocks(model):
-        mlp = block.mlp
+    for mlp in swiglus(model):
         if not isinstance(mlp.norm, nn.LayerNorm) or not isinstance(mlp.gate_up, GateUp):
             continue
         padding = -mlp.norm.normalized_shape[0] % ALIGNMENT

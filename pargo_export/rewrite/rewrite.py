@@ -18,7 +18,8 @@ from pargo_export.model.projector import (
     QuerySelfProjection,
     SelfAttention,
 )
-from pargo_export.model.tower import TowerBlock
+from pargo_export.model.tower import SwiGLU, TowerBlock
+from pargo_export.model.vit_tower import VitBlock
 
 __all__ = [
     "Rewrite",
@@ -29,6 +30,7 @@ __all__ = [
     "self_attentions",
     "separate_projections",
     "set_parameter",
+    "swiglus",
     "tower_blocks",
     "zeros_like_rows",
 ]
@@ -82,9 +84,14 @@ def set_parameter(module: nn.Module, name: str, value: Tensor | None) -> None:
     setattr(module, name, None if value is None else nn.Parameter(value.detach(), requires_grad=False))
 
 
-def tower_blocks(model: VisualFrontEnd) -> list[TowerBlock]:
+def tower_blocks(model: VisualFrontEnd) -> list[TowerBlock | VitBlock]:
     """The tower's blocks; a rewritten block has the same parts."""
-    return cast("list[TowerBlock]", list(model.tower.blocks))
+    return cast("list[TowerBlock | VitBlock]", list(model.tower.blocks))
+
+
+def swiglus(model: VisualFrontEnd) -> list[SwiGLU]:
+    """The gated feed-forwards of the tower; none in CLIP and SigLIP."""
+    return [block.mlp for block in tower_blocks(model) if isinstance(block.mlp, SwiGLU)]
 
 
 def query_layers(model: VisualFrontEnd) -> list[QueryLayer]:

@@ -214,7 +214,8 @@ def _no_engine(bundle: Bundle) -> str:
 
 def _find_refusal(bundle: Bundle, choice: Candidate, *, is_named: bool, engine_is_named: bool) -> str | None:
     """Return why a candidate cannot run, beginning with what it is; `None` if it can."""
-    reason = choice.backend.find_refusal(choice.variant)
+    reason = choice.backend.find_model_obstacle(choice.variant, bundle.manifest.model)
+    reason = reason or choice.backend.find_refusal(choice.variant)
     evidence = choice.variant.evidence
     if not reason and not is_named and evidence is not None and not evidence.passed:
         reason = "its parity with the reference failed; name the variant to run it nevertheless"

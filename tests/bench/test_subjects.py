@@ -12,7 +12,7 @@ from pargo_export.errors import BackendError, BundleError, ConfigError
 
 @pytest.fixture
 def bundle(exported_bundle):
-    """Return the bundle with fp32 (batch 4), bf16 (batch 2) and a projector."""
+    """Return the bundle with fp32 and bf16 (batch 4) and a projector (batch 2)."""
     return Bundle.open(exported_bundle)
 
 

@@ -89,22 +89,22 @@ def test_a_name_that_is_not_its_own():
         _manifest(engines={"a": make_engine()})
 
 
-def test_schema_1_1_is_read_and_becomes_1_2():
+def test_schema_1_1_is_read_and_becomes_todays():
     """A bundle from before engines opens, and gets the new version when it is written again."""
     values = json.loads(make_manifest({"onnx/fp32.onnx": GRAPH}, variants={"fp32": make_variant()}).to_json())
     del values["engines"]
     old = Manifest.from_json(json.dumps(values | {"schema_version": "1.1"}).encode(), source="test")
     assert old.engines == {}
-    assert old.merged().schema_version == "1.2"
+    assert old.merged().schema_version == "1.3"
 
 
 def test_round_trip_with_fields_of_a_later_version():
-    """A manifest of schema 1.3 keeps what this version does not know, in engines too."""
+    """A manifest of schema 1.4 keeps what this version does not know, in engines too."""
     engine = make_engine().model_dump(mode="json") | {"of_tomorrow": 1}
     engine["device"]["dla_cores"] = 2
-    found = _parse(_manifest(), schema_version="1.3", engines={"fp32-sm87": engine})
+    found = _parse(_manifest(), schema_version="1.4", engines={"fp32-sm87": engine})
     again = json.loads(found.merged(tools={"tensorrt": "10.3.0"}).to_json())
-    assert again["schema_version"] == "1.3"
+    assert again["schema_version"] == "1.4"
     assert again["engines"]["fp32-sm87"]["of_tomorrow"] == 1
     assert again["engines"]["fp32-sm87"]["device"] == ORIN.model_dump() | {"dla_cores": 2}
 

@@ -6,16 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from graph.exports import MICRO
 from made_once import made_once
 from quantization.samples import write_photographs
-from rewrite.random_models import random_model
+from shared_exports import collect_exports, export_once
 
-from pargo_export.graph.export import export_onnx
 from pargo_export.quantization.calibrate import CalibrateOptions, calibrate
 from pargo_export.quantization.quantize import quantize
 
-MAX_BATCH = 4
 QUANTIZED = {
     "int8": {"precision": "int8", "target": "cuda"},
     "int8-cpu": {"precision": "int8"},
@@ -31,19 +28,13 @@ def engine_bundle(tmp_path_factory) -> Path:
     """Bundle with fp32 (fused), op (attention_op), dense (a projector) and `QUANTIZED`; do not write to it."""
 
     def make(directory: Path) -> None:
-        path = directory / "bundle"
-        model = random_model(MICRO)
-        export_onnx(model, path, max_batch=MAX_BATCH)
-        export_onnx(model, path, max_batch=MAX_BATCH, attention="attention_op", name="op")
-        export_onnx(
-            model,
-            path,
-            max_batch=MAX_BATCH,
-            component="projector",
-            attention="dense",
-            name="dense",
-            target="cuda",
-        )
+        variants = {
+            "fp32": {},
+            "op": {"attention": "attention_op"},
+            "dense": {"component": "projector", "attention": "dense", "target": "cuda"},
+        }
+        exports = {name: export_once(tmp_path_factory, "micro", **each) for name, each in variants.items()}
+        path = collect_exports(directory / "bundle", exports)
         calibrate(
             path, write_photographs(tmp_path_factory.mktemp("photographs")), CalibrateOptions(threads=1)
         )

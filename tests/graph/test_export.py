@@ -45,7 +45,7 @@ def test_evidence_covers_stages_and_batches(golden_export):
     evidence = graph.variant.evidence
     stages = {"image_features", "visual_tokens"}
     stages |= {f"query_layer_{layer}" for layer in range(config.num_layers if config.has_queries else 0)}
-    inputs = {("photograph", 1), *(("noise", batch) for batch in (1, 2, 3, 5))}
+    inputs = {("photograph", 1), *(("noise", batch) for batch in (1, 2, 3))}  # up to the largest batch
     measured = {(item.stage, item.source, item.batch) for item in evidence.stages}
     assert measured == {(stage, *each) for stage in stages for each in inputs}
     assert evidence.passed
@@ -58,14 +58,14 @@ def test_evidence_covers_stages_and_batches(golden_export):
 
 @pytest.mark.parametrize("attention", FORMS)
 def test_forms_agree(exported, attention):
-    """All four give the same tokens from the same pixels, on one, two and seven images."""
+    """All four give the same tokens from the same pixels, on one, two and four images."""
     fused, other = (exported("pargo_w2", precision="fp32", attention=form) for form in ("fused", attention))
-    for batch in (1, 2, 7):
+    for batch in (1, 2, 4):
         pixels = random_images(source_model("pargo_w2").config, batch).numpy()
         assert np.abs(fused.run(pixels) - other.run(pixels)).max() <= TOLERANCES["export-forms"].value
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7, 8])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", CASES)
 def test_batch_is_dynamic(exported, name, batch):
     """Any number of images up to the largest gives what the reference gives."""
@@ -158,11 +158,11 @@ def test_models_that_no_golden_case_has(exported, source, choices):
 @pytest.mark.parametrize("opset", [18, 21, 23])  # 20 and 22 are the defaults of float and bfloat16
 def test_every_supported_opset(exported, opset):
     """The graph says which one it uses, and computes the same under each."""
-    graph = exported("micro", opset=opset)
+    graph = exported("micro", opset=opset, max_batch=1)  # translated in half the time of a dynamic batch
     versions = {each.domain: each.version for each in graph.model.opset_import}
     assert versions == {"": opset, "pargo": 1}
     model = source_model("micro")
-    images = random_images(model.config)
+    images = random_images(model.config, 1)
     error = np.abs(graph.run(images.numpy()) - model(images).numpy()).max()
     assert error <= TOLERANCES["export-fp32"].value
     assert graph.variant.opset == opset
@@ -175,7 +175,7 @@ def test_variant_says_what_was_made(exported):
     assert variant == graph.variant
     assert (variant.name, variant.precision, variant.component) == ("fp16", "float16", "all")
     assert (variant.graph, variant.attention, variant.target) == ("onnx/fp16.onnx", "dense", "cpu")
-    assert (variant.opset, variant.input, variant.max_batch) == (20, "float", 8)
+    assert (variant.opset, variant.input, variant.max_batch) == (20, "float", 4)
     counts = {result.name: result.count for result in graph.result.rewrites}
     assert variant.rewrites == tuple(name for name, count in counts.items() if count)
     assert "pad-swiglu" not in counts
@@ -184,10 +184,11 @@ def test_variant_says_what_was_made(exported):
 
 def test_rewrites_can_be_chosen(exported):
     """Only those that are asked for are run, in the order of the registry."""
-    graph = exported("micro", rewrites=("merge-swiglu", "merge-qkv"))
+    graph = exported("micro", rewrites=("merge-swiglu", "merge-qkv"), max_batch=1)
+    usual = exported("micro", max_batch=1)
     assert graph.variant.rewrites == ("merge-qkv", "merge-swiglu")
-    assert graph.operators["MatMul"] + graph.operators["Gemm"] > exported("micro").operators["MatMul"]
-    images = random_images(source_model("micro").config)
+    assert graph.operators["MatMul"] + graph.operators["Gemm"] > usual.operators["MatMul"]
+    images = random_images(source_model("micro").config, 1)
     expected = source_model("micro")(images).numpy()
     assert np.abs(graph.run(images.numpy()) - expected).max() <= TOLERANCES["export-fp32"].value
 

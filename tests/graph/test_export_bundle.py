@@ -14,6 +14,7 @@ import pytest
 from graph.exports import run, source_model
 from PIL import Image
 from rewrite.random_models import random_images
+from shared_exports import MAX_BATCH
 from tolerances import TOLERANCES
 
 from pargo_export.bundle import Bundle
@@ -57,12 +58,13 @@ def forbid_translation(monkeypatch):
     monkeypatch.setattr(export_module, "translate", fail)
 
 
+STATIC = ExportOptions(max_batch=1)  # translated in half the time of a dynamic batch
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Return a bundle of the smallest model with the variant fp32; do not write to it."""
-    path = tmp_path_factory.mktemp("made") / "bundle"
-    export_onnx(source_model("micro"), path)
-    return path
+def made(exported):
+    """Return a bundle of the smallest model with the variant fp32 of one image; do not write to it."""
+    return exported("micro", max_batch=1).result.bundle.path
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_the_same_export_is_reused(bundle, monkeypatch):
     before = contents(bundle)
     forbid_translation(monkeypatch)
     steps = []
-    result = export_onnx(source_model("micro"), bundle, ExportOptions(), progress=steps.append)
+    result = export_onnx(source_model("micro"), bundle, STATIC, progress=steps.append)
     assert result.reused
     assert result.rewrites == ()
     assert result.variant == Bundle.open(bundle).manifest.variants["fp32"]
@@ -90,24 +92,25 @@ def test_a_damaged_graph_is_made_again(bundle):
     before = graph.read_bytes()
     graph.write_bytes(before[:-1] + b"x")
     steps = []
-    assert not export_onnx(source_model("micro"), bundle, progress=steps.append).reused
+    assert not export_onnx(source_model("micro"), bundle, STATIC, progress=steps.append).reused
     assert graph.read_bytes() == before
     assert steps[0] == "hashing weights"
     assert len(steps) > 4
 
 
-def test_another_process_gives_the_same_bytes(made, tmp_path):
+def test_another_process_gives_the_same_bytes(exported, tmp_path):
     """The order of hashing, which differs from process to process, decides nothing."""
     code = (
         "import sys; from graph.exports import run, source_model; from pargo_export.graph.export import export_onnx; "
-        "import torch; torch.set_num_threads(1); export_onnx(source_model('micro'), sys.argv[1])"
+        "import torch; torch.set_num_threads(1); export_onnx(source_model('micro'), sys.argv[1], max_batch=int(sys.argv[2]))"
     )
     folders = [str(Path(__file__).parents[1]), *sys.path]
     environment = os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(folders)}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "other")], check=True, env=environment)
+    arguments = [str(tmp_path / "other"), str(MAX_BATCH)]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env=environment)
     digests = [
-        hashlib.sha256((folder / "onnx/fp32.onnx").read_bytes()).hexdigest()
-        for folder in (made, tmp_path / "other")
+        hashlib.sha256(graph.read_bytes()).hexdigest()
+        for graph in (exported("micro").path, tmp_path / "other" / "onnx/fp32.onnx")
     ]
     assert digests[0] == digests[1]
 
@@ -131,7 +134,7 @@ def test_a_second_variant_stands_beside_the_first(bundle):
     """The first keeps its bytes and its record."""
     before = (bundle / "onnx/fp32.onnx").read_bytes()
     record = Bundle.open(bundle).manifest.variants["fp32"]
-    result = export_onnx(source_model("micro"), bundle, component="projector", name="tail")
+    result = export_onnx(source_model("micro"), bundle, STATIC, component="projector", name="tail")
     variants = Bundle.open(bundle).manifest.variants
     assert set(variants) == {"fp32", "tail"}
     assert variants["fp32"] == record
@@ -142,16 +145,16 @@ def test_a_second_variant_stands_beside_the_first(bundle):
 def test_external_weights_come_and_go_with_their_graph(bundle, monkeypatch):
     """A variant that no longer needs a weights file leaves none behind."""
     monkeypatch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
-    export_onnx(source_model("micro"), bundle, force=True)
+    export_onnx(source_model("micro"), bundle, STATIC, force=True)
     opened = Bundle.open(bundle)
     assert set(opened.manifest.files) == {"onnx/fp32.onnx", "onnx/fp32.onnx.data"}
     assert (bundle / "onnx/fp32.onnx.data").is_file()
-    images = random_images(source_model("micro").config)
+    images = random_images(source_model("micro").config, 1)
     found = run(bundle / "onnx/fp32.onnx", images.numpy())[0]
     error = np.abs(found - source_model("micro")(images).numpy()).max()
     assert error <= TOLERANCES["export-fp32"].value
     monkeypatch.undo()
-    export_onnx(source_model("micro"), bundle, force=True)
+    export_onnx(source_model("micro"), bundle, STATIC, force=True)
     assert set(Bundle.open(bundle).manifest.files) == {"onnx/fp32.onnx"}
     assert not (bundle / "onnx/fp32.onnx.data").exists()
 
@@ -161,7 +164,7 @@ def test_failed_parity_leaves_no_new_bundle(tmp_path, monkeypatch, stage, named)
     """A rewrite that is not exact is caught, its stage is named, and nothing is left of the attempt."""
     add_rewrite(monkeypatch, wrong_rewrite(stage))
     with pytest.raises(ParityError, match=named) as info:
-        export_onnx(source_model("micro"), tmp_path / "bundle")
+        export_onnx(source_model("micro"), tmp_path / "bundle", STATIC)
     assert ("query_layer_0" in str(info.value)) == (stage == "first_layer")
     assert list(tmp_path.iterdir()) == []
 
@@ -171,7 +174,7 @@ def test_failed_parity_leaves_an_existing_bundle_as_it_was(bundle, monkeypatch):
     before = contents(bundle)
     add_rewrite(monkeypatch, wrong_rewrite())
     with pytest.raises(ParityError, match="visual_tokens"):
-        export_onnx(source_model("micro"), bundle, max_batch=1)
+        export_onnx(source_model("micro"), bundle, STATIC)
     assert contents(bundle) == before
     Bundle.open(bundle).check("onnx/fp32.onnx")
 
@@ -214,7 +217,7 @@ def test_force_replaces_the_whole_bundle(bundle):
     model = source_model("micro")
     projection = model.projector.llm_projection
     set_parameter(projection, "bias", projection.bias + 1)
-    export_onnx(model, bundle, component="encoder", force=True)
+    export_onnx(model, bundle, STATIC, component="encoder", force=True)
     opened = Bundle.open(bundle)
     assert list(opened.manifest.variants) == ["fp32-encoder"]
     assert list(opened.manifest.files) == ["onnx/fp32-encoder.onnx"]
@@ -252,21 +255,21 @@ def test_options_that_make_no_sense_are_refused_first(tmp_path, choices, message
 def test_overrides_change_given_options(bundle, monkeypatch):
     """They win over the options, which stay as they are."""
     forbid_translation(monkeypatch)
-    options = ExportOptions(precision="fp16")
+    options = ExportOptions(precision="fp16", max_batch=1)
     assert export_onnx(source_model("micro"), bundle, options, precision="fp32").reused
     assert options.precision == "float16"
 
 
 def test_photographs_take_part_in_the_gate(tmp_path, monkeypatch):
-    """They become cases of the reference."""
+    """They become cases of the reference, beside batches of noise."""
     pictures = [Image.new("RGB", (30, 20), color) for color in ("red", "blue")]
     measured = []
 
     def stop(_model, _options, _rewrites, cases, **_):
-        measured.extend(case.source for case in cases)
+        measured.extend((case.source, len(case.values)) for case in cases)
         raise ExportError("far enough")
 
     monkeypatch.setattr(export_module, "_make_graph", stop)
     with pytest.raises(ExportError, match="far enough"):
         export_onnx(source_model("micro"), tmp_path / "bundle", photographs=pictures)
-    assert measured == ["photograph"] * 2 + ["noise"] * 4
+    assert measured == [("photograph", 1)] * 2 + [("noise", batch) for batch in (1, 2, 3, 5)]

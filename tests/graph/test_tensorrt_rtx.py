@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from shared_exports import MAX_BATCH
 
 trt = pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt_rtx is not installed; its parser and builder are what is tested"
 )
 
-MAX_BATCH = 8
 # Every form in float16; the default form in float32, and for a cascaded model.
 GRAPHS = [
     ("pargo_small_variance", {"precision": "fp16", "attention": "fused"}),

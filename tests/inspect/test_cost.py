@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 from golden_cases import CASES, golden_model
+from rewrite.random_models import random_model
 from torch.utils.flop_counter import FlopCounterMode
+from vit_cases import KINDS, vit_config
 
 from pargo_export.checkpoint.presets import preset
 from pargo_export.inspect import estimate_cost
@@ -16,10 +18,10 @@ from pargo_export.rewrite.registry import REWRITES, select_rewrites
 FULL = preset("eva02-l-336-internlm2-7b")
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=[*CASES, *KINDS])
 def model(request):
-    """Return the reference of every golden case in turn."""
-    return golden_model(request.param)
+    """Return the reference of every golden case in turn, then those with the towers of CLIP and SigLIP."""
+    return golden_model(request.param) if request.param in CASES else random_model(vit_config(request.param))
 
 
 def _count_flops(module, pixel_values):

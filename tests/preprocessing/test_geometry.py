@@ -15,7 +15,7 @@ from pargo_export.preprocessing import PreprocessSpec, fit_to_input, load_image,
 from pargo_export.preprocessing.geometry import expand_and_resize, resize, resize_and_pad
 
 GREEN = (0, 255, 0)
-MODES = ["pad", "resize", "square-resize", "official-eval"]
+MODES = ["pad", "resize", "resize-bilinear", "square-resize", "center-crop", "official-eval"]
 side = st.integers(1, 120)
 few = settings(max_examples=60, deadline=None)
 

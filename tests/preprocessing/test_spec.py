@@ -37,7 +37,7 @@ def test_keeps_unknown_fields():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mode": "crop"}, "mode: Input should be 'pad', 'resize', 'square-resize' or 'official-eval'"),
+        ({"mode": "crop"}, "mode: Input should be 'pad', 'resize', 'resize-bilinear', "),
         ({"height": 0}, "height: Input should be greater than 0"),
         ({"width": 1.5}, "width: Input should be a valid integer"),
         ({"mean": (0.5, 0.5)}, "mean.2: Field required"),

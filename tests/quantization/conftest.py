@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from golden_cases import golden_model
 from made_once import made_once
 from quantization.samples import QUANTIZATIONS, write_photographs
+from shared_exports import collect_exports, export_once
 
 from pargo_export.bundle import Variant
-from pargo_export.graph.export import export_onnx
 from pargo_export.quantization.calibrate import CalibrateOptions, calibrate
 from pargo_export.quantization.quantize import quantize
 
@@ -31,10 +31,13 @@ def float_bundle(exported_bundle, tmp_path_factory) -> Path:
     """
 
     def make(directory: Path) -> None:
-        path, model = Path(shutil.copytree(exported_bundle, directory / "bundle")), golden_model("pargo_w2")
-        export_onnx(model, path, max_batch=4, target="cuda", name="fp32-cuda")
-        export_onnx(model, path, max_batch=4, input_kind="uint8")
-        export_onnx(model, path, max_batch=4, without_rewrites=("merge-qkv",), name="unmerged")
+        variants: dict[str, dict[str, Any]] = {
+            "fp32-cuda": {"target": "cuda"},
+            "fp32-uint8": {"input_kind": "uint8"},
+            "unmerged": {"without_rewrites": ("merge-qkv",)},
+        }
+        exports = {name: export_once(tmp_path_factory, "pargo_w2", **each) for name, each in variants.items()}
+        collect_exports(Path(shutil.copytree(exported_bundle, directory / "bundle")), exports)
 
     return made_once(tmp_path_factory, "float", make) / "bundle"
 

@@ -8,12 +8,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from golden_cases import golden_model
+from shared_exports import export_once
 
 from pargo_calibration import AttentionRule, load_recipe
-from pargo_export.bundle import Bundle
 from pargo_export.errors import CalibrationError, QuantizationError
-from pargo_export.graph.export import export_onnx
 from pargo_export.quantization.attention_scores import find_score_products
 from pargo_export.quantization.build import GraphBuilder
 from pargo_export.quantization.statistics import unpack
@@ -145,10 +143,9 @@ def test_the_other_dialect_has_no_such_products(builder):
         builder(recipe=recipe("on"), dialect="tensorrt").make()
 
 
-def test_attention_in_one_node_has_no_product(builder, tmp_path):
+def test_attention_in_one_node_has_no_product(builder, tmp_path_factory):
     """The form `attention_op`: nothing to find, and a recipe that insists is told which form has it."""
-    export_onnx(golden_model("pargo_w2"), tmp_path / "b", max_batch=1, attention="attention_op")
-    graph = tmp_path / "b" / Bundle.open(tmp_path / "b").variant("fp32").graph
+    graph = export_once(tmp_path_factory, "pargo_w2", attention="attention_op").path
     assert find_score_products(ir.load(graph)) == []
     with pytest.raises(QuantizationError, match="export it with attention 'fused' or 'structured'"):
         builder(recipe=recipe("on"), base=graph).make()

@@ -254,13 +254,15 @@ def test_uint8_input(bundle):
     assert min(item.mean_cosine for item in result.variant.evidence.stages) > 0.99
 
 
-@pytest.mark.parametrize("choices", [{}, {"target": "cuda"}], ids=["float32", "float16"])
-def test_self_attention_can_be_quantized(bundle, choices):
+@pytest.mark.parametrize(
+    ("plain", "choices"), [("int8-cpu", {}), ("int8-cuda", {"target": "cuda"})], ids=["float32", "float16"]
+)
+def test_self_attention_can_be_quantized(bundle, quantized_bundle, plain, choices):
     """Both products get quantized operands inside the written-out attention, and accuracy stays close."""
     recipe = load_recipe("int8").model_copy(
         update={"name": "self", "attention": AttentionRule(projector_self=True)}
     )
-    without = quantize(bundle, **choices, name="without", threads=1).variant
+    without = Bundle.open(quantized_bundle).variant(plain)
     found = quantize(bundle, **choices, recipe=recipe, name="self", threads=1).variant
     more = set(found.quantization.quantized) - set(without.quantization.quantized)
     assert len(more) == 3

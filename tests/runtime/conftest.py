@@ -5,17 +5,16 @@ from __future__ import annotations
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
-from golden_cases import golden_model
 from made_once import made_once
+from shared_exports import collect_exports, export_once
 
 from pargo_export.bundle import Bundle
-from pargo_export.graph.export import export_onnx
 from pargo_export.runtime import Runtime
 
 PHOTOS = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
-MAX_BATCH = 4
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +22,15 @@ def bundle_path(tmp_path_factory) -> Path:
     """Return a bundle with the variants fp32, fp32-uint8, fp32-encoder, fp32-projector and static; do not write to it."""
 
     def make(directory: Path) -> None:
-        path = directory / "bundle"
-        model = golden_model("pargo_w2")
-        export_onnx(model, path, max_batch=MAX_BATCH)
-        export_onnx(model, path, max_batch=MAX_BATCH, input_kind="uint8")
-        export_onnx(model, path, max_batch=MAX_BATCH, component="encoder")
-        export_onnx(model, path, max_batch=MAX_BATCH, component="projector")
-        export_onnx(model, path, max_batch=1, component="projector", name="static")
+        variants: dict[str, dict[str, Any]] = {
+            "fp32": {},
+            "fp32-uint8": {"input_kind": "uint8"},
+            "fp32-encoder": {"component": "encoder"},
+            "fp32-projector": {"component": "projector"},
+            "static": {"component": "projector", "max_batch": 1},
+        }
+        exports = {name: export_once(tmp_path_factory, "pargo_w2", **each) for name, each in variants.items()}
+        collect_exports(directory / "bundle", exports)
 
     return made_once(tmp_path_factory, "runtime", make) / "bundle"
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_cases import golden_model
+from shared_exports import collect_exports, export_once
 from tolerances import TOLERANCES
 
 import pargo_export
 from pargo_export.bundle import Bundle
 from pargo_export.errors import BackendError, BundleError, MissingDependencyError
-from pargo_export.graph.export import export_onnx
 from pargo_export.runtime import Runtime
 from pargo_export.runtime.backends import OpenVinoRunner
 from pargo_export.runtime.backends import openvino as backend
@@ -33,12 +32,10 @@ HAS_BFLOAT16 = backend.OPENVINO_BF16.find_obstacle() is None
 @pytest.fixture(scope="module")
 def forms_path(tmp_path_factory):
     """Return a bundle with the attention forms that the other one lacks, and with float16; do not write to it."""
-    path = tmp_path_factory.mktemp("forms") / "bundle"
-    model = golden_model("pargo_w2")
-    for form in ("structured", "dense", "attention_op"):
-        export_onnx(model, path, max_batch=4, attention=form, name=form)
-    export_onnx(model, path, max_batch=4, precision="fp16", name="float16")
-    return path
+    forms = ("structured", "dense", "attention_op")
+    exports = {form: export_once(tmp_path_factory, "pargo_w2", attention=form) for form in forms}
+    exports["float16"] = export_once(tmp_path_factory, "pargo_w2", precision="fp16")
+    return collect_exports(tmp_path_factory.mktemp("forms") / "bundle", exports)
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,21 @@ from pargo_export.cli.report import Reporter
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from pargo_export.checkpoint.reader import VisionSource
     from pargo_export.checkpoint.report import CheckpointReport
+    from pargo_export.checkpoint.vision_model import VisionLayer
     from pargo_export.graph.export import ExportResult
 
 __all__ = ["command"]
+
+
+def _parse_layer(_: click.Context, __: click.Parameter, value: str | None) -> VisionLayer | None:
+    if value is None or value == "last":
+        return "last" if value else None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise click.BadParameter(f"found {value!r}, expected -1, -2, ... or last") from error
 
 
 @click.command("onnx", cls=PargoCommand, short_help="Export a checkpoint to ONNX, verified.")
@@ -30,6 +41,19 @@ __all__ = ["command"]
 @click.option("--config", help="JSON file or preset; by default what lies with the checkpoint.")
 @click.option(
     "--vision-checkpoint", type=arguments.FILE, help="EVA-CLIP checkpoint, if CHECKPOINT has no tower."
+)
+@click.option(
+    "--vision-model",
+    type=arguments.FILE,
+    metavar="DIR",
+    help="Directory of transformers with a CLIP or SigLIP vision model: the tower.",
+)
+@click.option(
+    "--vision-layer",
+    metavar="N|last",
+    callback=_parse_layer,
+    help="Where its features are taken: -1 the last block, -2 the one before; last: its last_hidden_state. By default "
+    "-2 for CLIP, last for SigLIP.",
 )
 @click.option(
     "--component",
@@ -83,10 +107,10 @@ __all__ = ["command"]
 )
 @click.option(
     "--preprocess",
-    type=click.Choice(arguments.MODES),
-    default="pad",
+    type=click.Choice(("auto", *arguments.MODES)),
+    default="auto",
     show_default=True,
-    help="How pictures are brought to the input size.",
+    help="How pictures are brought to the input size; auto: as the vision model says, else pad.",
 )
 @click.option(
     "--rewrites",
@@ -110,6 +134,8 @@ def command(
     output: Path,
     config: str | None,
     vision_checkpoint: Path | None,
+    vision_model: Path | None,
+    vision_layer: VisionLayer | None,
     tiles: tuple[int, int] | None,
     photos: tuple[Path, ...],
     force: bool,
@@ -119,12 +145,21 @@ def command(
 
     The graph comes into the bundle only if it computes what the reference computes.
     """
+    if vision_model is not None and vision_checkpoint is not None:
+        raise click.UsageError("--vision-model and --vision-checkpoint are two towers; give one of them")
+    if vision_layer is not None and vision_model is None:
+        raise click.UsageError("--vision-layer needs --vision-model")
     from pargo_export import ExportOptions, export_onnx, load_checkpoint
     from pargo_export.assets import PHOTOGRAPH
 
     chosen = ExportOptions(**options)
     reporter.step("loading the checkpoint")
-    model = load_checkpoint(checkpoint, config, vision_checkpoint)
+    vision: VisionSource | None = vision_checkpoint
+    if vision_model is not None:
+        from pargo_export.checkpoint.vision_model import open_vision_model
+
+        vision = open_vision_model(vision_model, vision_layer)
+    model = load_checkpoint(checkpoint, config, vision)
     if tiles is not None:
         model.config = model.config.with_tiles(*tiles)
     result = export_onnx(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pargo_export import QuantizeOptions, QuantizeResult
+    from pargo_export.evaluation.task_budget import MmeDrop
 
 __all__ = ["command"]
 
@@ -53,10 +55,24 @@ __all__ = ["command"]
 @click.option(
     "--budget",
     metavar="METRIC=X",
-    help="Keep the most sensitive blocks in float until cosine, worst_cosine, sqnr (dB) or score is at least X.",
+    help="Keep the most sensitive blocks in float until cosine, worst_cosine, sqnr (dB) or score is at least X, or "
+    "mme-drop at most X: percent of the float32 graph's total over the MME tasks in --data, as --llm answers them.",
 )
 @click.option(
     "--scorer", metavar="MODULE:FUNCTION", help="For a budget on score: maps visual tokens to a number."
+)
+@click.option("--data", type=arguments.FILE, help="For mme-drop: folder of MME, or of data in its layout.")
+@click.option("--llm", type=arguments.FILE, help="For mme-drop: directory of the language model.")
+@click.option("--adapters", type=arguments.FILE, help="For mme-drop: checkpoint with LoRA adapters.")
+@click.option(
+    "--template",
+    metavar="NAME|FILE",
+    help="For mme-drop: text around the image and the question. Default: mme.",
+)
+@click.option(
+    "--beams",
+    type=click.IntRange(min=1),
+    help="For mme-drop: beams of the language model. Default: 1, greedy.",
 )
 @click.option(
     "--limit",
@@ -90,6 +106,11 @@ def command(
     list_recipes: bool,
     budget: str | None,
     scorer: str | None,
+    data: Path | None,
+    llm: Path | None,
+    adapters: Path | None,
+    template: str | None,
+    beams: int | None,
     sensitivity: Literal["block", "linear"] | None,
     threshold: float,
     force: bool,
@@ -111,18 +132,21 @@ def command(
         return
     if scorer is not None and budget is None:
         raise click.UsageError("--scorer needs --budget score=X")
+    asked = {"data": data, "llm": llm, "adapters": adapters, "template": template, "beams": beams}
     from pargo_export import quantize
     from pargo_export.quantization.scorer import load_scorer
 
-    result = quantize(
-        bundle,
-        chosen,
-        budget=budget,
-        score=load_scorer(scorer) if scorer is not None else None,
-        force=force,
-        progress=reporter.step,
-        advance=reporter.advance,
-    )
+    with ExitStack() as resources:
+        result = quantize(
+            bundle,
+            chosen,
+            budget=budget,
+            score=load_scorer(scorer) if scorer is not None else None,
+            task=_open_task(reporter, resources, budget, chosen.threads, asked),
+            force=force,
+            progress=reporter.step,
+            advance=reporter.advance,
+        )
     values = {
         "bundle": str(bundle),
         "variant": result.variant.model_dump(mode="json"),
@@ -132,6 +156,43 @@ def command(
         "budget": [asdict(step) for step in result.steps],
     }
     reporter.result(values, lambda: _render(bundle, result, budget))
+
+
+def _open_task(
+    reporter: Reporter,
+    resources: ExitStack,
+    budget: str | None,
+    threads: int | None,
+    asked: dict[str, Any],
+) -> MmeDrop | None:
+    """Return the task of a budget on one; nothing for other budgets."""
+    is_on_task = budget is not None and budget.partition("=")[0].strip() == "mme-drop"
+    given = [f"--{name}" for name, value in asked.items() if value is not None]
+    if not is_on_task:
+        if given:
+            raise click.UsageError(f"only for --budget mme-drop=X: {', '.join(given)}")
+        return None
+    missing = [f"--{name}" for name in ("data", "llm") if asked[name] is None]
+    if missing:
+        raise click.UsageError(
+            f"--budget {budget} needs {' and '.join(missing)}: --data MME_DIR --llm LLM_DIR, the questions and the language "
+            "model that answers them"
+        )
+    from pargo_export.evaluation.task_budget import open_mme_drop
+    from pargo_export.llm import GenerationSettings, read_template
+
+    reporter.step("reading the questions")
+    return resources.enter_context(
+        open_mme_drop(
+            asked["data"],
+            asked["llm"],
+            adapters=asked["adapters"],
+            template=read_template(asked["template"] or "mme"),
+            settings=GenerationSettings(num_beams=asked["beams"] or 1),
+            threads=threads,
+            progress=reporter.step,
+        )
+    )
 
 
 def _options(**options: Any) -> QuantizeOptions:
@@ -234,6 +295,9 @@ def _render(bundle: Path, result: QuantizeResult, budget: str | None) -> Iterato
     if result.steps:
         yield layout.heading(f"Budget {budget}, the graphs tried in order")
         yield quantization.budget_table(result.steps, str(budget).partition("=")[0])
+    if evidence is not None and evidence.task is not None:
+        yield layout.heading(f"{evidence.task.benchmark.upper()}, answered by {evidence.task.language_model}")
+        yield quantization.task_table(evidence.task, variant.name)
     if result.sensitivities:
         yield layout.heading("Sensitivity: one block quantized at a time, the worst first")
         yield quantization.error_table("block", ((item.name, item) for item in result.sensitivities))

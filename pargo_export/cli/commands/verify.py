@@ -25,7 +25,9 @@ __all__ = ["command"]
 @click.argument("bundle", type=FILE)
 @click.option("--checkpoint", type=FILE, help="Compare with this checkpoint, and measure parity again.")
 @click.option("--config", help="Configuration of the checkpoint, as for `onnx`.")
-@click.option("--vision-checkpoint", type=FILE, help="EVA-CLIP checkpoint with the tower, as for `onnx`.")
+@click.option(
+    "--vision-checkpoint", type=FILE, help="The tower, as `onnx` had it: a checkpoint or a vision model."
+)
 @click.option("--variant", metavar="NAME", help="Check this graph only; by default all of them.")
 @click.option(
     "--backend",

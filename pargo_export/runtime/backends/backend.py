@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pargo_export.bundle import Bundle, Engine, Flavor, Variant
+from pargo_export.config import ModelConfig
 from pargo_export.runtime.runner import Runner, RunnerOptions
 
 __all__ = ["Backend"]
@@ -27,6 +28,8 @@ class Backend:
             told without a graph.
         find_variant_obstacle: Returns why it cannot run a variant of a precision that it knows: for what is in
             it, or on this machine; `None` if it can.
+        find_model_obstacle: Returns why it cannot run a variant of such a model, whatever its precision; `None` if it
+            can.
         open: Opens a variant; raises `BackendError` if that fails.
         flavor: For a backend that runs engines of TensorRT, not graphs: which of the two; else `None`.
         find_engine_refusal: For such a backend: returns why it must not load an engine of a bundle here; `None` if it
@@ -42,6 +45,7 @@ class Backend:
     targets: tuple[str, ...] = ()
     automatic: bool = True
     find_variant_obstacle: Callable[[Variant], str | None] = lambda _: None
+    find_model_obstacle: Callable[[Variant, ModelConfig], str | None] = lambda *_: None
     flavor: Flavor | None = None
     find_engine_refusal: Callable[[Bundle, Engine, bool], str | None] = lambda *_: None
 

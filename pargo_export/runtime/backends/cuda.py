@@ -6,11 +6,12 @@ import importlib
 import importlib.util
 
 from pargo_export.bundle import Bundle, Variant
+from pargo_export.config import ModelConfig
 from pargo_export.device.cuda_driver import find_compute_capability, find_driver_obstacle
 from pargo_export.runtime.backends.backend import Backend
 from pargo_export.runtime.backends.graph_files import check_graph
 from pargo_export.runtime.backends.messages import last_line
-from pargo_export.runtime.cuda.support import find_variant_refusal
+from pargo_export.runtime.cuda.support import find_tower_refusal, find_variant_refusal
 from pargo_export.runtime.runner import Runner, RunnerOptions
 
 __all__ = ["CUDA"]
@@ -79,6 +80,10 @@ def _find_variant_obstacle(variant: Variant) -> str | None:
     return find_variant_refusal(variant)
 
 
+def _find_model_obstacle(variant: Variant, model: ModelConfig) -> str | None:
+    return find_tower_refusal(variant.component, model.vision)
+
+
 def _dotted(capability: tuple[int, int]) -> str:
     return f"{capability[0]}.{capability[1]}"
 
@@ -96,5 +101,6 @@ CUDA = Backend(
     targets=("cuda", "rtx", "thor", "orin"),
     find_obstacle=_find_obstacle,
     find_variant_obstacle=_find_variant_obstacle,
+    find_model_obstacle=_find_model_obstacle,
     open=_open,
 )

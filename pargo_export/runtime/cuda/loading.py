@@ -11,7 +11,7 @@ from pargo_export.errors import BackendError
 from pargo_export.runtime.cuda.onnx_weights import read_weights
 from pargo_export.runtime.cuda.options import ProgramOptions, ProgramSpec
 from pargo_export.runtime.cuda.program import Program
-from pargo_export.runtime.cuda.support import find_variant_refusal
+from pargo_export.runtime.cuda.support import find_tower_refusal, find_variant_refusal
 
 __all__ = ["load_program"]
 
@@ -36,7 +36,8 @@ def load_program(
     Raises:
         BackendError: The variant cannot run in this way, or its file cannot be read.
     """
-    if reason := find_variant_refusal(variant):
+    refusal = find_tower_refusal(variant.component, manifest.model.vision)
+    if reason := refusal or find_variant_refusal(variant):
         raise BackendError(f"variant {variant.name!r}: {reason}")
     spec = ProgramSpec(
         component=variant.component,

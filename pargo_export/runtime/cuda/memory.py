@@ -75,7 +75,9 @@ def estimate_need(manifest: Manifest, variant: Variant, streams: int = 1) -> Mem
     config = manifest.model
     raw = _INT32_BYTES if variant.precision == "int8" else _HALF_BYTES
     image = _buffer_bytes(variant)
-    if variant.component != "projector":
+    if variant.component != "projector" and isinstance(
+        config.vision, VisionConfig
+    ):  # the program runs no other
         image += config.num_tiles * _tile_bytes(config.vision, raw)
     if variant.component != "encoder":
         image += _projector_bytes(config, raw)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pargo_export.config import ModelConfig
+from pargo_export.config import ModelConfig, VisionConfig
 from pargo_export.errors import BackendError
 from pargo_export.runtime.cuda.options import ProgramOptions, ProgramSpec
 from pargo_export.runtime.cuda.projector import GroupProjector, QueryProjector, SizedProjector, load_projector
-from pargo_export.runtime.cuda.support import find_missing_rewrite
+from pargo_export.runtime.cuda.support import find_missing_rewrite, find_tower_refusal
 from pargo_export.runtime.cuda.tower import Tower
 from pargo_export.runtime.cuda.weights import Weights
 from pargo_kernels import scale_bias
@@ -47,6 +47,8 @@ class Program:
             self._projector = load_projector(weights, config, spec, options)
             quantize = self._projector.quantize
         if spec.component != "projector":
+            if not isinstance(config.vision, VisionConfig):
+                raise BackendError(str(find_tower_refusal(spec.component, config.vision)))
             self._tower = Tower(
                 weights, config.vision, spec, options, num_tiles=config.num_tiles, quantize=quantize
             )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pargo_export.bundle import Variant
-from pargo_export.config import ProjectorConfig
+from pargo_export.config import ProjectorConfig, TowerConfig, VisionConfig
 
-__all__ = ["find_missing_rewrite", "find_variant_refusal"]
+__all__ = ["find_missing_rewrite", "find_tower_refusal", "find_variant_refusal"]
 
 # Rewrites that the program is written for; without the others it runs as well, only slower.
 _ENCODER = ("fold-class-token", "half-rotation-rope", "merge-qkv", "merge-swiglu")
@@ -35,6 +35,16 @@ def find_missing_rewrite(
     return (
         f"exported without {', '.join(missing)}, which its kernels rely on; export with the rewrites of the target: "
         "pargo-export onnx --target cuda"
+    )
+
+
+def find_tower_refusal(component: str, vision: TowerConfig) -> str | None:
+    """Return why the backend cannot run a component with this tower; `None` if it can: a projector alone always."""
+    if component == "projector" or isinstance(vision, VisionConfig):
+        return None
+    return (
+        f"its kernels are written for the EVA-02 tower, and this bundle has a {vision.kind} tower; use the backend "
+        "'tensorrt', 'onnxruntime-cuda', or one for CPUs"
     )
 
 

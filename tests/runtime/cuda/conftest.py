@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from golden_cases import CASES, GoldenCase, golden_case, golden_model
+from golden_cases import CASES, GoldenCase, golden_case
+from graph.exports import Exported
 from made_once import made_once
 from PIL import Image
+from shared_exports import collect_exports, export_once
 
 from pargo_export.assets import PHOTOGRAPH
 from pargo_export.bundle import Bundle
-from pargo_export.graph import save
-from pargo_export.graph.export import export_onnx
 from pargo_export.quantization.calibrate import CalibrateOptions, calibrate
 from pargo_export.quantization.quantize import quantize
 
-MAX_BATCH = 4
 KEPT = ("tower.blocks.0.*", "projector.layers.1.*")
 QUANTIZED = {
     "fp8": {"precision": "fp8", "target": "thor"},
@@ -26,6 +26,10 @@ QUANTIZED = {
     "fp8-float32": {"precision": "fp8", "target": "thor", "float_precision": "float32"},
     "int8-float32": {"precision": "int8", "target": "cuda", "float_precision": "float32"},
 }
+
+
+def _export(factory: pytest.TempPathFactory, source: str = "pargo_w2", **choices: Any) -> Exported:
+    return export_once(factory, source, **{"target": "cuda", "precision": "fp16", **choices})
 
 
 @pytest.fixture(scope="session")
@@ -38,17 +42,15 @@ def cuda_bundle(tmp_path_factory) -> Path:
         return Path(ready)
 
     def make(directory: Path) -> None:
-        path = directory / "bundle"
-        model = golden_model("pargo_w2")
-        for choices in (
-            {"precision": "fp32"},
-            {"precision": "fp16"},
-            {"precision": "bf16"},
-            {"precision": "fp16", "input_kind": "uint8"},
-            {"precision": "fp16", "component": "encoder"},
-            {"precision": "fp16", "component": "projector"},
-        ):
-            export_onnx(model, path, max_batch=MAX_BATCH, target="cuda", **choices)
+        exports = (
+            _export(tmp_path_factory, precision="fp32"),
+            _export(tmp_path_factory),
+            _export(tmp_path_factory, precision="bf16"),
+            _export(tmp_path_factory, input_kind="uint8"),
+            _export(tmp_path_factory, component="encoder"),
+            _export(tmp_path_factory, component="projector"),
+        )
+        path = collect_exports(directory / "bundle", {item.variant.name: item for item in exports})
         photographs = directory / "photographs"
         photographs.mkdir()
         with Image.open(PHOTOGRAPH) as photograph:
@@ -67,12 +69,5 @@ def cuda_bundle(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session", params=CASES)
 def golden_export(request, tmp_path_factory) -> tuple[GoldenCase, Bundle]:
     """Every golden case in turn, with a bundle of its variant fp16 for `cuda`, weights in a file of their own."""
-
-    def make(directory: Path) -> None:
-        model = golden_model(request.param)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(save, "EXTERNAL_DATA_ABOVE_BYTES", 0)
-            export_onnx(model, directory / "bundle", precision="fp16", target="cuda", max_batch=MAX_BATCH)
-
-    directory = made_once(tmp_path_factory, f"cuda-{request.param}", make)
-    return golden_case(request.param), Bundle.open(directory / "bundle")
+    exported = _export(tmp_path_factory, request.param, external=True)
+    return golden_case(request.param), Bundle.open(exported.result.bundle.path)

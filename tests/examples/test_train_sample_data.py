@@ -1,0 +1,242 @@
+"""The synthetic data: deterministic, disjoint, in MME's layout, and true of what was drawn."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from backgrounds import IMAGE_SIZE, PHOTOGRAPHS, SPLITS
+from captions import caption, inventory, place
+from drawing import draw
+from examples_stream import make_example
+from mme_data import write_mme
+from pargocap import write_captions
+from patch_labels import LABEL_SIZES, LETTERS, patch_labels
+from PIL import Image
+from questions import ENDING
+from scenes import COLORS, SHAPES, TASKS, Item, Scene, Text
+
+from pargo_calibration import open_source
+from pargo_export.evaluation.mme import read_mme
+
+NUM_EXAMPLES = 140
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """Return examples of all tasks, of the test split."""
+    return [make_example(3, "test", index) for index in range(NUM_EXAMPLES)]
+
+
+def holds(scene: Scene, question: str) -> bool:  # noqa: C901, PLR0911 - one case a phrasing
+    """Answer a question from the description of the scene, by reading its words: written apart from the generator."""
+    text = question.removesuffix(ENDING)
+    assert text != question
+    shapes = [item.shape for item in scene.items]
+
+    def only(shape: str) -> Item:
+        (found,) = (item for item in scene.items if item.shape == shape)
+        return found
+
+    if found := re.fullmatch(r"Is there an? (\w+) in this image\?", text):
+        return found[1] in shapes
+    if found := re.fullmatch(r"Is there only one (\w+) in the image\?", text):
+        return shapes.count(found[1]) == 1
+    if found := re.fullmatch(r"Are there (\d+) (\w+)s in the image\?", text):
+        return shapes.count("cross" if found[2] == "crosse" else found[2]) == int(found[1])
+    if found := re.fullmatch(
+        r"Is the (\w+) (on the left side of|on the right side of|above|below) the (\w+)\?", text
+    ):
+        one, other = only(found[1]), only(found[3])
+        return {
+            "on the left side of": one.x < other.x,
+            "on the right side of": one.x > other.x,
+            "above": one.y < other.y,
+            "below": one.y > other.y,
+        }[found[2]]
+    if found := re.fullmatch(r"Is the (\w+) in the (left|right|top|bottom) half of the image\?", text):
+        item, middle = only(found[1]), IMAGE_SIZE / 2
+        return {
+            "left": item.x < middle,
+            "right": item.x > middle,
+            "top": item.y < middle,
+            "bottom": item.y > middle,
+        }[found[2]]
+    if found := re.fullmatch(r'Is the (word|number) in the image "(\w+)"\?', text):
+        assert scene.text is not None
+        assert scene.text.kind == found[1]
+        return scene.text.content == found[2]
+    if found := re.fullmatch(r"Is there an? tiny (\w+) (\w+) in this image\?", text):
+        return any((i.size, i.color, i.shape) == ("tiny", found[1], found[2]) for i in scene.items)
+    if found := re.fullmatch(r"Is the small (\w+) (plain|striped|dotted)\?", text):
+        return only(found[1]).texture == found[2]
+    if found := re.fullmatch(r"Is the answer to the arithmetic question in the image (\d+)\?", text):
+        assert scene.text is not None
+        left, right = scene.text.content.split("+")
+        return int(left) + int(right) == int(found[1])
+    found = re.fullmatch(r"Is the (\w+) (\w+)\?", text)
+    assert found, text
+    assert found[2] in COLORS
+    return only(found[1]).color == found[2]
+
+
+def test_questions_are_true_of_their_scenes(examples):
+    """Every Yes question holds for its scene and every No question does not, by an independent reading."""
+    asked = [(example.scene, pair) for example in examples for pair in example.pairs]
+    assert {pair.task for _, pair in asked} == set(TASKS)
+    wrong = [pair for scene, pair in asked if not holds(scene, pair.yes) or holds(scene, pair.no)]
+    assert wrong == []
+
+
+def test_first_pair_is_of_the_task(examples):
+    """The first pair is what the example was made for, and no task comes twice."""
+    for index, example in enumerate(examples):
+        tasks = [pair.task for pair in example.pairs]
+        assert tasks[0] == example.task == TASKS[index % len(TASKS)]
+        assert len(set(tasks)) == len(tasks)
+
+
+def test_wrong_answers_are_often_hard(examples):
+    """Half of the wrong colours are those of another thing in the image, where there is one of another colour."""
+    hard = []
+    for example in examples:
+        for pair in example.pairs:
+            if pair.task == "color":
+                wrong = pair.no.removesuffix(ENDING).rstrip("?").split()[-1]
+                hard.append(wrong in {item.color for item in example.scene.items})
+    assert len(hard) > 30
+    assert np.mean(hard) > 0.35
+
+
+def test_same_seed_gives_the_same_example():
+    """Seed, split and index decide; each of them changes the image."""
+    first = make_example(5, "train", 8)
+    again = make_example(5, "train", 8)
+    assert again.scene == first.scene
+    assert again.pairs == first.pairs
+    assert np.array_equal(again.drawing.pixels, first.drawing.pixels)
+    for other in (make_example(6, "train", 8), make_example(5, "test", 8), make_example(5, "train", 15)):
+        assert other.scene != first.scene
+        assert not np.array_equal(other.drawing.pixels, first.drawing.pixels)
+
+
+def test_splits_are_disjoint():
+    """No photograph and no scene of one split occurs in another."""
+    scenes, photographs = {}, {}
+    for split in SPLITS:
+        made = [make_example(0, split, index) for index in range(42)]
+        scenes[split] = {example.scene for example in made}
+        photographs[split] = {example.photograph for example in made}
+        assert photographs[split] <= set(PHOTOGRAPHS[split])
+    for one, other in (("train", "test"), ("train", "calibration"), ("calibration", "test")):
+        assert not scenes[one] & scenes[other]
+        assert not photographs[one] & photographs[other]
+        assert not set(PHOTOGRAPHS[one]) & set(PHOTOGRAPHS[other])
+
+
+def test_things_do_not_overlap(examples):
+    """No two things touch, and all lie inside the image."""
+    for example in examples:
+        boxes = []
+        for item in example.scene.items:
+            half = item.pixels / 2
+            boxes.append((item.x - half, item.y - half, item.x + half, item.y + half))
+        for index, (left, top, right, bottom) in enumerate(boxes):
+            assert min(left, top) >= 0
+            assert max(right, bottom) <= IMAGE_SIZE
+            for other in boxes[:index]:
+                assert left > other[2] or other[0] > right or top > other[3] or other[1] > bottom
+
+
+def test_mme_layout(tmp_path):
+    """The evaluation reads what is written: two questions an image, one Yes and one No, in either order."""
+    num_questions = write_mme(tmp_path, seed=1, images_per_task=4)
+    data = read_mme(tmp_path)
+    assert set(data.tasks) == set(TASKS)
+    assert num_questions == data.num_questions == 2 * 4 * len(TASKS)
+    orders = Counter()
+    for task in data.tasks.values():
+        for image in task.images:
+            assert sorted(question.truth for question in image.questions) == ["no", "yes"]
+            assert all(question.text.endswith("Please answer yes or no.") for question in image.questions)
+            with Image.open(image.path) as picture:
+                assert picture.size == (IMAGE_SIZE, IMAGE_SIZE)
+            orders[image.questions[0].truth] += 1
+    assert orders["yes"] == orders["no"]
+    lines = (tmp_path / "Data_json" / "color.txt").read_text().splitlines()
+    assert re.fullmatch(r"0000\.png\tIs the \w+ \w+\? Please answer yes or no\.\t(Yes|No)", lines[0])
+
+
+def test_written_files_are_reproducible(tmp_path):
+    """The same seed writes the same bytes."""
+    for name in ("one", "two"):
+        write_mme(tmp_path / name, seed=1, images_per_task=1)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 2 * len(TASKS)
+    assert all(
+        (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files
+    )
+
+
+def test_captions_are_calibration_data(tmp_path):
+    """Calibration reads the manifest, with a caption for each image."""
+    manifest = write_captions(tmp_path, seed=0, split="calibration", count=3)
+    assert len(open_source(manifest).entries()) == 3
+    records = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert [record["image"] for record in records] == [f"images/{index:06d}.png" for index in range(3)]
+    assert {record["photograph"] for record in records} <= set(PHOTOGRAPHS["calibration"])
+    for index, record in enumerate(records):
+        assert record["caption"] == caption(make_example(0, "calibration", index).scene)
+
+
+def test_caption_names_everything():
+    """A caption names attributes and place of all things in reading order, and counts the shapes."""
+    scene = Scene(
+        (
+            Item("ring", "red", "striped", "small", 15, 80, 80),
+            Item("cross", "blue", "plain", "tiny", 9, 50, 10),
+            Item("ring", "white", "dotted", "large", 25, 20, 15),
+        ),
+        Text("3+4", "sum", "black", 48, 50),
+    )
+    assert caption(scene) == (
+        "The image shows at the top left a large dotted white ring, at the top center a tiny blue cross, "
+        'at the middle center the sum "3+4" with the answer 7, at the bottom right a small striped red ring. '
+        "It has 1 cross, 2 rings."
+    )
+    assert place(95, 0) == "top right"
+
+
+def test_labels_follow_the_drawing():
+    """A patch is labelled with the thing that covers it: its shape, colour, texture and size, or its letter."""
+    scene = Scene(
+        (Item("square", "green", "striped", "large", 24, 20, 20),), Text("7A", "word", "red", 60, 72)
+    )
+    drawing = draw(np.random.default_rng(0), scene, np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
+    labels = patch_labels(scene, drawing, 8).reshape(12, 12, len(LABEL_SIZES))
+    assert labels[2, 2].tolist() == [1 + SHAPES.index("square"), 1 + COLORS.index("green"), 2, 1, 1, 0]
+    assert labels[1:4, 1:4, 0].all()
+    assert labels[:, :, 4].sum() == 1
+    assert not labels[5:, :, 0].any()
+    # The letters' cells lie in the columns 49 to 59 and 60 to 70 of the rows 64 to 79.
+    assert labels[8, 6:9, 5].tolist() == [1 + LETTERS.index(letter) for letter in "77A"]
+    assert labels[8, 5, 5] == labels[7, 7, 5] == 0
+    assert drawing.pixels[20, 20, 1] > drawing.pixels[20, 20, 0]
+
+
+def test_inventory_names_things_in_their_order():
+    """The other caption goes by names: what, where, how it looks."""
+    scene = Scene(
+        (
+            Item("star", "red", "striped", "small", 15, 80, 80),
+            Item("cross", "blue", "plain", "tiny", 9, 50, 10),
+        ),
+        Text("3+4", "sum", "black", 48, 50),
+    )
+    assert inventory(scene) == (
+        "There are 3 things: the cross is at the top center, blue, tiny; the star is at the bottom right, red, small, "
+        'striped; the sum "3+4" with the answer 7 is at the middle center.'
+    )
