@@ -36,4 +36,4 @@ def plan(caption_steps: int | None = None, question_steps: int | None = None) ->
 
 
 def _stage(steps: int) -> Schedule:
-    return Schedule(steps=steps, learning_rate=2e-3, warmup=100, save_every=200, log_every=50)
+    return Schedule(steps=steps, learning_rate=1e-3, warmup=100, save_every=200, log_every=50)

@@ -174,13 +174,13 @@ def run_stages(
 
 
 def _ask(rng: np.random.Generator, texts: _Texts, scene: Scene, task: str, count: int) -> list[Text]:
-    """Return `count` questions about one image: one of five openly, the others in pairs of a Yes and a No.
+    """Return `count` questions about one image: half of them openly, the others in pairs of a Yes and a No.
 
     They are made anew each time, so that hardly any comes twice. Both of a pair come together: their difference is what
     is to be learnt, and all else cancels in the gradient.
     """
     asked: list[Text] = []
-    num_open = count // 5
+    num_open = count // 2
     while len(asked) < count:
         pair = _make_pair(rng, scene, task)
         if len(asked) < num_open:

@@ -107,10 +107,12 @@ def _parse_layer(_: click.Context, __: click.Parameter, value: str | None) -> Vi
 )
 @click.option(
     "--preprocess",
+    metavar="MODE",
     type=click.Choice(("auto", *arguments.MODES)),
     default="auto",
     show_default=True,
-    help="How pictures are brought to the input size; auto: as the vision model says, else pad.",
+    help="How pictures are brought to the input size: auto (as the vision model says, else pad), "
+    f"{', '.join(arguments.MODES)}.",
 )
 @click.option(
     "--rewrites",

@@ -123,10 +123,11 @@ _ENGINE = (
 )
 @click.option(
     "--preprocess",
+    metavar="MODE",
     type=click.Choice(arguments.MODES),
     default="pad",
     show_default=True,
-    help="For a checkpoint: how pictures are brought to the input size.",
+    help="For a checkpoint: as for `onnx`.",
 )
 @click.option("--name", help="Name of the engine; by default made from variant and device.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default every core.")
