@@ -19,6 +19,6 @@ def test_every_command_has_a_section():
     """Each command stands there with its arguments, and every option has a description."""
     text = command_reference()
     for name in COMMANDS:
-        assert f"\n## {name}\n" in text
+        assert f"\n## {name}\n" in text or f"\n## {name} " in text  # a group has sections of its own commands
     assert "pargo-export run BUNDLE IMAGES... [OPTIONS]" in text
     assert not [line for line in text.splitlines() if line.endswith("`:")]
