@@ -13,6 +13,17 @@ from golden_cases import CASES, PARGO_CASES, QUERY_CASES, GoldenCase, golden_cas
 from made_once import made_once
 from shared_exports import collect_exports, export_once
 
+_BROWSER_ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
 if not Path("/dev/nvidiactl").exists():
     # Read when a kernel is defined: without a GPU, Triton's interpreter runs the kernels on CPU tensors.
     os.environ["TRITON_INTERPRET"] = "1"
@@ -72,3 +83,20 @@ def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle_to_edit(exported_bundle: Path, tmp_path: Path) -> Path:
     """A copy of `exported_bundle`, to be tampered with."""
     return Path(shutil.copytree(exported_bundle, tmp_path / "edited"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real Chromium, one for all folders: Playwright runs once a process. Skips where there is none, unless PARGO_REQUIRE_BROWSER is set."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if os.environ.get("PARGO_REQUIRE_BROWSER"):
+        assert found, "PARGO_REQUIRE_BROWSER is set, but there is no chromium in PATH"
+    elif not found:
+        pytest.skip("no chromium in PATH; set PARGO_REQUIRE_BROWSER to make that an error")
+    api = pytest.importorskip("playwright.sync_api") if not os.environ.get("PARGO_REQUIRE_BROWSER") else None
+    if api is None:
+        import playwright.sync_api as api
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=list(_BROWSER_ARGUMENTS))
+        yield opened
+        opened.close()

@@ -262,6 +262,11 @@ def _run(
             job.plan.num_shards,
             rate,
             left,
+            extra={
+                "pargo_event": "shard_written",
+                "pargo_path": record.file,
+                "pargo_num_images": record.num_images,
+            },
         )
     return [records[number] for number in sorted(records)]
 

@@ -336,8 +336,9 @@ def test_tensorrt_rtx_builds_an_engine(export, name, tmp_path):
     parsed = parser.parse_from_file(str(tmp_path / "half.onnx"))
     assert parsed, [parser.get_error(index).desc() for index in range(parser.num_errors)]
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    rest = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim][1:]
-    profile.set_shape(model.graph.input[0].name, (1, *rest), (2, *rest), (4, *rest))
+    batch, *rest = (axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim)
+    batches = (batch,) * 3 if batch else (1, 2, 4)
+    profile.set_shape(model.graph.input[0].name, *((size, *rest) for size in batches))
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     assert engine is not None

@@ -19,7 +19,7 @@ from pargo_export.config import Record
 
 __all__ = ["SCHEMA_VERSION", "BenchResult"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 class BenchResult(Record):
