@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ _BROWSER_ARGUMENTS = (
 if not Path("/dev/nvidiactl").exists():
     # Read when a kernel is defined: without a GPU, Triton's interpreter runs the kernels on CPU tensors.
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> None:
+    """Ctrl-C raises `KeyboardInterrupt`, whatever a library of an earlier test made of it: tests interrupt themselves."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
