@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
@@ -78,7 +77,7 @@ def test_ctrl_c_stops_the_build_and_is_raised_after_it(progress):
     progress.start("all", None, 2)
     watch = watch_for_interrupt(progress)
     watch.__enter__()
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
     assert not progress.step("all", 0)
     with pytest.raises(KeyboardInterrupt):
         watch.__exit__(None, None, None)
@@ -91,7 +90,7 @@ def test_a_handler_of_somebody_else_stays(progress):
     old = signal.signal(signal.SIGINT, lambda *_: caught.append(True))
     try:
         with watch_for_interrupt(progress):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, old)
     assert caught
