@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import threading
@@ -191,7 +190,7 @@ def test_ctrl_c_ends_a_build_cleanly(bundle):
 
     def advance(done, total):
         if done > 0.1 * total:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         build_engine(bundle, "fp16", advance=advance)
