@@ -58,7 +58,7 @@ DEVICE_STAGES = {
     "runtime": set(),
     "telemetry": {"runtime"},
     "encoding": {"runtime"},
-    "llm": {"checkpoint", "graph.comparison", "runtime"},
+    "llm": {"checkpoint", "graph.comparison", "graph.quiet_exporter", "runtime"},
     "inspect": {"model.masks"},
     "doctor": {"runtime"},
 }

@@ -1,19 +1,14 @@
-"""A result as a file: JSON, whole or absent, whose fields survive readers that do not know them."""
+"""A result as a file."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from pargo_export.bench.records import SCHEMA_VERSION, BenchResult
-from pargo_export.bundle import atomic_write
-from pargo_export.errors import ConfigError
+from pargo_export.bundle import read_record_file, write_record_file
 
 __all__ = ["read_result", "write_result"]
-
-_KIND = "pargo-export benchmark"
 
 
 def write_result(result: BenchResult, path: str | os.PathLike[str]) -> Path:
@@ -22,14 +17,7 @@ def write_result(result: BenchResult, path: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigError: The file cannot be written.
     """
-    target = Path(path)
-    try:
-        atomic_write(target, (result.model_dump_json(indent=1) + "\n").encode())
-    except OSError as error:
-        raise ConfigError(
-            f"{target}: cannot be written: {error.strerror or error}; choose another place"
-        ) from error
-    return target
+    return write_record_file(result, path)
 
 
 def read_result(path: str | os.PathLike[str]) -> BenchResult:
@@ -38,22 +26,11 @@ def read_result(path: str | os.PathLike[str]) -> BenchResult:
     Raises:
         ConfigError: The file cannot be read, is no result of a benchmark, or is of another major version.
     """
-    source = Path(path)
-    try:
-        values: Any = json.loads(source.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # JSON and UTF-8
-        raise ConfigError(
-            f"{source}: no JSON ({error}); expected what `pargo-export bench --output` wrote"
-        ) from error
-    kind = values.get("kind") if isinstance(values, dict) else type(values).__name__
-    if kind != _KIND:
-        raise ConfigError(f"{source}: found {kind!r}, expected the result of `pargo-export bench --output`")
-    version = str(values.get("schema_version"))
-    if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
-        raise ConfigError(
-            f"{source}: found schema version {version}, expected {SCHEMA_VERSION.partition('.')[0]}.x; read it with the "
-            "version of pargo-export that wrote it, or measure again"
-        )
-    return BenchResult.parse(values, source=str(source))
+    return read_record_file(
+        path,
+        BenchResult,
+        kind="pargo-export benchmark",
+        schema_version=SCHEMA_VERSION,
+        made_by="pargo-export bench --output",
+        again="measure again",
+    )

@@ -20,6 +20,7 @@ from pargo_export.bundle.engine import (
 )
 from pargo_export.bundle.hashing import recipe_sha256, sha256_bytes, sha256_file, sha256_files
 from pargo_export.bundle.lock import BundleLockedError
+from pargo_export.bundle.record_file import read_record_file, write_record_file
 from pargo_export.bundle.schema import SCHEMA_VERSION, CheckpointSource, FileRecord, Manifest
 from pargo_export.bundle.store import Bundle, FileCheck
 from pargo_export.bundle.task_evidence import ScorePair, TaskEvidence
@@ -68,8 +69,10 @@ __all__ = [
     "Variant",
     "atomic_write",
     "default_engine_name",
+    "read_record_file",
     "recipe_sha256",
     "sha256_bytes",
     "sha256_file",
     "sha256_files",
+    "write_record_file",
 ]

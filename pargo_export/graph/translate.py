@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import onnx_ir as ir
 import torch
 
 from pargo_export.errors import ExportError
 from pargo_export.graph.component import BATCH_AXIS, ComponentModule, example_input
 from pargo_export.graph.options import ExportOptions
+from pargo_export.graph.quiet_exporter import quiet_exporter
 from pargo_export.graph.torch_ops import add_functions
 from pargo_export.signature import Signature
 
 __all__ = ["translate"]
-
-_EXPORTER_LOGGERS = ("torch.onnx", "onnxscript")
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's notes about packages that this project does not use, and its own deprecations."""
-    levels = {name: logging.getLogger(name).level for name in _EXPORTER_LOGGERS}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", category=FutureWarning)
-            warnings.simplefilter("ignore", category=DeprecationWarning)
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
 
 
 def translate(
@@ -50,7 +28,7 @@ def translate(
     if options.max_batch > 1:
         dynamic = ({0: torch.export.Dim(BATCH_AXIS, min=1, max=options.max_batch)},)
     try:
-        with _quiet_exporter(), torch.no_grad():
+        with quiet_exporter(FutureWarning, DeprecationWarning), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (example,),

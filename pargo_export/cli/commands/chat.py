@@ -13,6 +13,7 @@ import click
 
 from pargo_export.cli.arguments import FILE
 from pargo_export.cli.command import PargoCommand, pass_reporter
+from pargo_export.cli.language_model_arguments import language_model_options
 from pargo_export.cli.report import Reporter
 from pargo_export.errors import PargoExportError
 
@@ -31,24 +32,9 @@ __all__ = ["command"]
 @click.argument("photo", type=FILE)
 @click.argument("questions", metavar="[QUESTION]...", nargs=-1)
 @click.option("--llm", type=FILE, required=True, help="Directory of the language model.")
-@click.option(
-    "--adapters", type=FILE, help="ParGo checkpoint with llm_model.* tensors, such as LoRA adapters."
-)
-@click.option(
-    "--lora-alpha", type=float, help="Alpha of the adapters; by default from the JSON beside the checkpoint."
-)
-@click.option(
-    "--template",
-    metavar="NAME|FILE",
-    default="mme",
-    show_default=True,
-    help="Prompt: mme (yes or no), chat, plain, or a text file with <ImageHere> and {}.",
-)
+@language_model_options
 @click.option("--greedy", is_flag=True, help="One beam; the official evaluation has four.")
 @click.option("--beams", type=click.IntRange(min=1), help="Beams; 4 by default.")
-@click.option(
-    "--max-new-tokens", type=click.IntRange(min=1), default=100, show_default=True, help="Length at most."
-)
 @click.option(
     "--stream/--no-stream",
     default=None,
@@ -56,27 +42,7 @@ __all__ = ["command"]
 )
 @click.option("--variant", metavar="NAME", help="Graph to run; by default the best for this machine.")
 @click.option("--backend", default="auto", show_default=True, help="What runs it; `doctor` lists them.")
-@click.option(
-    "--llm-backend",
-    type=click.Choice(("auto", "transformers", "onnxruntime")),
-    default="auto",
-    show_default=True,
-    help="What runs the language model.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(("float32", "float16", "bfloat16")),
-    default="float32",
-    show_default=True,
-    help="Of the language model.",
-)
-@click.option("--device", default="cpu", show_default=True, help="Of the language model: cpu, cuda.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default every core.")
-@click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Execute Python files of --llm if its model needs them: they can do anything that you can do.",
-)
 @pass_reporter
 @click.pass_context
 def command(

@@ -9,6 +9,7 @@ import click
 
 from pargo_export.cli.arguments import FILE, parse_names
 from pargo_export.cli.command import PargoCommand, command_line, pass_reporter
+from pargo_export.cli.language_model_arguments import language_model_options
 from pargo_export.cli.report import Reporter
 from pargo_export.errors import ConfigError
 
@@ -81,43 +82,8 @@ def command() -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on with answers that are there.")
 @click.option("--force", is_flag=True, help="Replace answers that are there.")
-@click.option(
-    "--adapters", type=FILE, help="ParGo checkpoint with llm_model.* tensors, such as LoRA adapters."
-)
-@click.option(
-    "--lora-alpha", type=float, help="Alpha of the adapters; by default from the JSON beside the checkpoint."
-)
-@click.option(
-    "--template",
-    metavar="NAME|FILE",
-    default="mme",
-    show_default=True,
-    help="Prompt: mme (yes or no), chat, plain, or a text file with <ImageHere> and {}.",
-)
+@language_model_options
 @click.option("--beams", type=click.IntRange(min=1), default=4, show_default=True, help="1 is greedy search.")
-@click.option(
-    "--max-new-tokens", type=click.IntRange(min=1), default=100, show_default=True, help="Length at most."
-)
-@click.option(
-    "--llm-backend",
-    type=click.Choice(("auto", "transformers", "onnxruntime")),
-    default="auto",
-    show_default=True,
-    help="What runs the language model.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(("float32", "float16", "bfloat16")),
-    default="float32",
-    show_default=True,
-    help="Of the language model.",
-)
-@click.option("--device", default="cpu", show_default=True, help="Of the language model: cpu, cuda.")
-@click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Execute Python files of --llm if its model needs them: they can do anything that you can do.",
-)
 @click.option(
     "--batch",
     "batch_size",

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from torch import Tensor, nn
 
 from pargo_export._version import __version__
 from pargo_export.errors import ExportError
+from pargo_export.graph.quiet_exporter import quiet_exporter
 from pargo_export.llm.onnx.names import ATTENTION_MASK, INPUTS_EMBEDS, LOGITS, past_names, present_names
 from pargo_export.llm.onnx.record import CacheShape
 from pargo_export.optional import require
@@ -25,7 +23,6 @@ from pargo_export.optional import require
 __all__ = ["OPSET", "DecoderModule", "find_caches", "read_without_caches", "translate"]
 
 OPSET = 23  # Attention, RotaryEmbedding and RMSNormalization are operators from here on
-_EXPORTER_LOGGERS = ("torch.onnx", "onnxscript")
 # Different numbers, so that none is taken for another one; more than one, so that none is taken for a constant.
 _BATCH, _LENGTH, _PAST = 2, 3, 5
 
@@ -149,7 +146,7 @@ def translate(model: Any, width: int, caches: Sequence[CacheShape]) -> ir.Model:
     varies = torch.export.Dim.DYNAMIC
     shapes = ({0: varies, 1: varies}, {0: varies, 1: varies}, [{0: varies, 2: varies}] * len(caches))
     try:
-        with _quiet_exporter(), torch.no_grad():
+        with quiet_exporter(Warning), torch.no_grad():
             program = torch.onnx.export(
                 DecoderModule(model).eval(),
                 examples,
@@ -190,18 +187,3 @@ def _describe(model: ir.Model, name: str) -> None:
         elif value.name != LOGITS:
             shape[2] = "past" if value in graph.inputs else "past + length"
         value.shape = ir.Shape(shape)
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's notes about packages that this project does not use, and advice that is for others."""
-    levels = {name: logging.getLogger(name).level for name in _EXPORTER_LOGGERS}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
