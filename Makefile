@@ -9,7 +9,7 @@ DEMO   := demo-output
 .PHONY: demo test lint format docs kernel-table clean help
 
 help:
-	@echo "make demo          export a sample checkpoint, quantize it, verify it, run it on a photograph, benchmark it (CPU only)"
+	@echo "make demo          export the trained sample, quantize it, verify it, run it on a photograph, ask it, benchmark it (CPU only)"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        apply ruff's formatting and safe fixes"
@@ -29,17 +29,19 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	rm -rf $(DEMO) && mkdir $(DEMO)
-	$(BIN)/pargo-export sample --preset tiny -o $(DEMO)/sample.safetensors
-	$(BIN)/pargo-export onnx $(DEMO)/sample.safetensors -o $(DEMO)/bundle
-	$(BIN)/pargo-export onnx $(DEMO)/sample.safetensors -o $(DEMO)/bundle --precision fp16 --target cuda
-	$(BIN)/python benchmarks/photographs.py $(DEMO)/photos
-	$(BIN)/pargo-export calibrate $(DEMO)/bundle --data $(DEMO)/photos
+	$(BIN)/pargo-export sample --trained -o $(DEMO)/sample
+	$(BIN)/python examples/train_sample/make_data.py $(DEMO)/data --images-per-task 12 --calibration 64
+	$(BIN)/pargo-export onnx $(DEMO)/sample/model.safetensors -o $(DEMO)/bundle
+	$(BIN)/pargo-export onnx $(DEMO)/sample/model.safetensors -o $(DEMO)/bundle --precision fp16 --target cuda
+	$(BIN)/pargo-export calibrate $(DEMO)/bundle --data $(DEMO)/data/calibration/captions.jsonl
 	$(BIN)/pargo-export quantize $(DEMO)/bundle --int8
 	$(BIN)/pargo-export quantize $(DEMO)/bundle --int8 --target cuda
-	$(BIN)/pargo-export verify $(DEMO)/bundle --checkpoint $(DEMO)/sample.safetensors
+	$(BIN)/pargo-export verify $(DEMO)/bundle --checkpoint $(DEMO)/sample/model.safetensors
 	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg --variant fp32 -o $(DEMO)/tokens.safetensors
 	$(BIN)/pargo-export run $(DEMO)/bundle pargo_export/assets/coffee.jpg --variant int8-cpu -o $(DEMO)/tokens-int8.safetensors
-	$(BIN)/pargo-export bench $(DEMO)/bundle --variant fp32,int8-cpu --batch 1 --duration 1s --input $(DEMO)/photos \
+	$(BIN)/pargo-export eval mme $(DEMO)/bundle --llm $(DEMO)/sample/llm --data $(DEMO)/data/mme --variants fp32,int8-cpu \
+		--results $(DEMO)/answers -o $(DEMO)/accuracy.json --html $(DEMO)/accuracy.html
+	$(BIN)/pargo-export bench $(DEMO)/bundle --variant fp32,int8-cpu --batch 1 --duration 1s --input pargo_export/assets/coffee.jpg \
 		-o $(DEMO)/benchmark.json --html $(DEMO)/report.html
 	@# TensorRT for RTX builds without a GPU; where it is not installed (not x86-64), there is no engine to show.
 	if $(BIN)/python -c "import tensorrt_rtx" 2>/dev/null; then \

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from questions import article, plural
-from scenes import Item, Scene, Text
+from scenes import Item, Scene, Text, place, row
 
-__all__ = ["CAPTION_QUESTION", "INVENTORY_QUESTION", "caption", "inventory", "place"]
+__all__ = ["CAPTION_QUESTION", "INVENTORY_QUESTION", "caption", "inventory"]
 
 CAPTION_QUESTION = "Describe the image in detail."
 INVENTORY_QUESTION = "List everything in the image."
-_THIRDS = 32  # pixels
-_ROWS = ("top", "middle", "bottom")
-_COLUMNS = ("left", "center", "right")
-
-
-def place(x: int, y: int) -> str:
-    """Return the ninth of the image in which a point lies, for example `top left`."""
-    return f"{_ROWS[min(y // _THIRDS, 2)]} {_COLUMNS[min(x // _THIRDS, 2)]}"
 
 
 def caption(scene: Scene) -> str:
@@ -28,7 +20,7 @@ def caption(scene: Scene) -> str:
     """
     parts = [
         f"at the {place(thing.x, thing.y)} {_described(thing)}"
-        for thing in sorted(_things(scene), key=lambda thing: (thing.y // _THIRDS, thing.x))
+        for thing in sorted(scene.things, key=lambda thing: (row(thing.y), thing.x))
     ]
     sentences = [f"The image shows {', '.join(parts)}."] if parts else ["The image shows nothing."]
     counts = Counter(item.shape for item in scene.items)
@@ -44,7 +36,7 @@ def inventory(scene: Scene) -> str:
     The name comes first, so that what follows is asked of the thing of that name, wherever it is.
     """
     parts = []
-    for thing in sorted(_things(scene), key=lambda thing: (_name(thing), thing.y // _THIRDS, thing.x)):
+    for thing in sorted(scene.things, key=lambda thing: (_name(thing), row(thing.y), thing.x)):
         text = f"the {_name(thing)} is at the {place(thing.x, thing.y)}"
         if isinstance(thing, Item):
             text += f", {thing.color}, {thing.size}" + (f", {thing.texture}" if thing.size != "tiny" else "")
@@ -58,10 +50,6 @@ def _name(thing: Item | Text) -> str:
 
 def _solved(text: Text) -> str:
     return f" with the answer {sum(map(int, text.content.split('+')))}" if text.kind == "sum" else ""
-
-
-def _things(scene: Scene) -> list[Item | Text]:
-    return [*scene.items, *([] if scene.text is None else [scene.text])]
 
 
 def _described(thing: Item | Text) -> str:

@@ -42,14 +42,16 @@ def make_example(seed: int, split: Split, index: int, task: str | None = None) -
         index: Position in the split.
         task: What the scene is made for; `None`: the tasks in turn.
     """
-    rng = generator(seed, split, index)
+    layout, questions, look = (
+        generator(seed, split, index, name) for name in ("layout", "questions", "look")
+    )
     task = task or TASKS[index % len(TASKS)]
     first = None
     while (
         first is None
     ):  # a random layout may leave nothing to ask, if things lie in the middle or found no room
-        scene = make_scene(rng, task)
-        first = question_pair(rng, scene, task)
-    others = tuple(pair for pair in pairs(rng, scene) if pair.task not in (task, "count"))
-    name, pixels = background(rng, split)
-    return Example(task, name, scene, draw(rng, scene, pixels), (first, *others))
+        scene = make_scene(layout, task)
+        first = question_pair(questions, scene, task)
+    others = tuple(pair for pair in pairs(questions, scene) if pair.task not in (task, "count"))
+    name, pixels = background(look, split)
+    return Example(task, name, scene, draw(look, scene, pixels), (first, *others))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from scenes import COLORS, SHAPES, TASKS, TEXTURES, WORDS, Item, Scene, Text
+from scenes import COLORS, SHAPES, TASKS, TEXTURES, WORDS, Item, Scene, Text, place
 
 __all__ = ["ENDING", "Pair", "article", "pairs", "plural", "question_pair"]
 
@@ -31,15 +31,24 @@ class Pair:
         task: One of `scenes.TASKS`.
         yes: Question whose answer is Yes.
         no: Question whose answer is No.
-        open: The same asked openly, for training alone.
-        answer: Its answer, in a word or two.
+        seen_yes: What an answer to `yes` rests on, in a word or two: the colour that is there, the place of a thing.
+        seen_no: What an answer to `no` rests on.
     """
 
     task: str
     yes: str
     no: str
-    open: str
-    answer: str
+    seen_yes: str
+    seen_no: str
+
+    @property
+    def answers(self) -> tuple[str, str]:
+        """What a model is trained to answer to `yes` and to `no`: what it sees, then the word that is scored.
+
+        From the word alone a model from nothing does not begin to look. The official calculator reads the first 20
+        characters of an answer, so that it finds the word; MME's own reads four and would not.
+        """
+        return f"{self.seen_yes}, yes", f"{self.seen_no}, no"
 
 
 def pairs(rng: np.random.Generator, scene: Scene) -> Iterator[Pair]:
@@ -59,8 +68,8 @@ def question_pair(rng: np.random.Generator, scene: Scene, task: str) -> Pair | N
     found = _ASKERS[task](rng, scene)
     if found is None:
         return None
-    yes, no, openly, answer = found
-    return Pair(task, yes + ENDING, no + ENDING, openly, answer)
+    yes, no, *seen = found
+    return Pair(task, yes + ENDING, no + ENDING, seen[0], seen[-1])
 
 
 def plural(shape: str) -> str:
@@ -73,7 +82,9 @@ def article(word: str) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
-_Found: TypeAlias = "tuple[str, str, str, str] | None"
+# Question with Yes, question with No, what is seen; twice if it differs between the two.
+_Found: TypeAlias = "tuple[str, str, str] | tuple[str, str, str, str] | None"
+_NOWHERE = "nowhere"
 _Asker = Callable[[np.random.Generator, Scene], _Found]
 
 
@@ -94,9 +105,10 @@ def _existence(rng: np.random.Generator, scene: Scene) -> _Found:
     absent = [shape for shape in SHAPES if shape not in present]
     if not present or not absent:
         return None
-    yes, no = (article(_pick(rng, shapes)) for shapes in (present, absent))
-    question, openly = "Is there {} in this image?", "What shapes are in this image?"
-    return question.format(yes), question.format(no), openly, ", ".join(present)
+    there, missing = _pick(rng, present), _pick(rng, absent)
+    where = next(place(item.x, item.y) for item in scene.items if item.shape == there)
+    question = "Is there {} in this image?"
+    return question.format(article(there)), question.format(article(missing)), where, _NOWHERE
 
 
 def _count(rng: np.random.Generator, scene: Scene) -> _Found:
@@ -107,7 +119,7 @@ def _count(rng: np.random.Generator, scene: Scene) -> _Found:
     # Any other number with equal chance, so that no number is more often right than wrong.
     wrong = int(rng.choice([other for other in range(1, _MOST + 1) if other != number]))
     yes, no = (_counting(shape, value) for value in (number, wrong))
-    return yes, no, f"How many {plural(shape)} are in the image?", str(number)
+    return yes, no, str(number)
 
 
 def _counting(shape: str, number: int) -> str:
@@ -133,8 +145,7 @@ def _position(rng: np.random.Generator, scene: Scene) -> _Found:
         return (
             f"Is the {item.shape} {yes} the {other.shape}?",
             f"Is the {item.shape} {no} the {other.shape}?",
-            f"Where is the {item.shape}, seen from the {other.shape}?",
-            yes.removesuffix(" of"),
+            yes.removeprefix("on the ").removesuffix(" side of"),
         )
     item = items[int(rng.integers(len(items)))]
     across, down = item.x - _MIDDLE, item.y - _MIDDLE
@@ -147,7 +158,6 @@ def _position(rng: np.random.Generator, scene: Scene) -> _Found:
     return (
         f"Is the {item.shape} in the {yes} half of the image?",
         f"Is the {item.shape} in the {no} half of the image?",
-        f"In which half of the image is the {item.shape}?",
         yes,
     )
 
@@ -158,8 +168,8 @@ def _color(rng: np.random.Generator, scene: Scene) -> _Found:
         return None
     item = items[int(rng.integers(len(items)))]
     wrong = _other(rng, COLORS, item.color, [other.color for other in scene.items])
-    question, openly = f"Is the {item.shape} {{}}?", f"What color is the {item.shape}?"
-    return question.format(item.color), question.format(wrong), openly, item.color
+    question = f"Is the {item.shape} {{}}?"
+    return question.format(item.color), question.format(wrong), item.color
 
 
 def _unique(items: Sequence[Item]) -> list[Item]:
@@ -172,9 +182,8 @@ def _ocr(rng: np.random.Generator, scene: Scene) -> _Found:
     if scene.text is None or scene.text.kind == "sum":
         return None
     right, wrong = scene.text.content, _misread(rng, scene.text)
-    kind = scene.text.kind
-    question, openly = f'Is the {kind} in the image "{{}}"?', f"What is the {kind} in the image?"
-    return question.format(right), question.format(wrong), openly, right
+    question = f'Is the {scene.text.kind} in the image "{{}}"?'
+    return question.format(right), question.format(wrong), right
 
 
 def _misread(rng: np.random.Generator, text: Text) -> str:
@@ -197,8 +206,8 @@ def _fine_detail(rng: np.random.Generator, scene: Scene) -> _Found:
     if textured and (not tiny or rng.random() < 0.5):
         item = textured[int(rng.integers(len(textured)))]
         wrong = _other(rng, TEXTURES, item.texture)
-        question, openly = f"Is the small {item.shape} {{}}?", f"What texture has the small {item.shape}?"
-        return question.format(item.texture), question.format(wrong), openly, item.texture
+        question = f"Is the small {item.shape} {{}}?"
+        return question.format(item.texture), question.format(wrong), item.texture
     if not tiny:
         return None
     item = tiny[int(rng.integers(len(tiny)))]
@@ -213,9 +222,8 @@ def _fine_detail(rng: np.random.Generator, scene: Scene) -> _Found:
     yes, no = (
         article(f"tiny {color} {shape}") for color, shape in ((item.color, item.shape), (color, shape))
     )
-    question, openly = "Is there {} in this image?", "Which tiny things are in this image?"
-    things = ", ".join(sorted(f"{color} {shape}" for color, shape in present))
-    return question.format(yes), question.format(no), openly, things
+    question = "Is there {} in this image?"
+    return question.format(yes), question.format(no), place(item.x, item.y), _NOWHERE
 
 
 def _calculation(rng: np.random.Generator, scene: Scene) -> _Found:
@@ -225,8 +233,7 @@ def _calculation(rng: np.random.Generator, scene: Scene) -> _Found:
     wrong = right + int(rng.choice([-3, -2, -1, 1, 2, 3]))
     wrong = wrong if wrong > 0 else right + 1
     question = "Is the answer to the arithmetic question in the image {}?"
-    openly = "What is the answer to the arithmetic question in the image?"
-    return question.format(right), question.format(wrong), openly, str(right)
+    return question.format(right), question.format(wrong), str(right)
 
 
 _ASKERS: dict[str, _Asker] = {

@@ -21,6 +21,8 @@ __all__ = [
     "Text",
     "generator",
     "make_scene",
+    "place",
+    "row",
     "text_size",
 ]
 
@@ -38,6 +40,9 @@ WORDS = (
 TASKS = ("existence", "count", "position", "color", "OCR", "fine_detail", "numerical_calculation")
 
 _PIXELS: dict[Size, tuple[int, int]] = {"large": (20, 30), "small": (14, 18), "tiny": (8, 10)}
+_THIRDS = 32  # pixels
+_ROWS = ("top", "middle", "bottom")
+_COLUMNS = ("left", "center", "right")
 _GAP = 3  # pixels between two things, and to the border
 _LETTER_WIDTH, _LETTER_HEIGHT = 11, 16  # cells of a text; the drawing keeps to them
 _ATTEMPTS = 60
@@ -97,10 +102,32 @@ class Scene:
     items: tuple[Item, ...]
     text: Text | None = None
 
+    @property
+    def things(self) -> list[Item | Text]:
+        """Shapes and text."""
+        return [*self.items, *([] if self.text is None else [self.text])]
 
-def generator(seed: int, split: Split, index: int) -> np.random.Generator:
-    """Return the random numbers of one image: a stream of its own for every seed, split and index."""
-    return np.random.default_rng([seed, SPLITS.index(split), index])
+
+Stream: TypeAlias = Literal["layout", "questions", "look"]
+_STREAMS: tuple[Stream, ...] = ("layout", "questions", "look")
+
+
+def generator(seed: int, split: Split, index: int, stream: Stream) -> np.random.Generator:
+    """Return random numbers of one image: a stream of its own for every seed, split, index and purpose.
+
+    What is asked about an image can so be changed without changing the image.
+    """
+    return np.random.default_rng([seed, SPLITS.index(split), index, _STREAMS.index(stream)])
+
+
+def row(y: int) -> int:
+    """Return the third of the image in which a height lies: 0, 1 or 2 from the top."""
+    return min(y // _THIRDS, 2)
+
+
+def place(x: int, y: int) -> str:
+    """Return the ninth of the image in which a point lies, for example `top left`."""
+    return f"{_ROWS[row(y)]} {_COLUMNS[min(x // _THIRDS, 2)]}"
 
 
 def text_size(content: str) -> tuple[int, int]:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
+
+from pargo_export.assets import TRAINED_SAMPLE
 from pargo_export.checkpoint.presets import PRESETS, preset
+from pargo_export.model import trained_sample
 from pargo_export.model.loading import load_checkpoint
 
 
@@ -49,3 +53,62 @@ def test_usage_errors(run, tmp_path):
     result = run("sample", "--preset", "huge", "-o", tmp_path / "s.pt")
     assert result.exit_code == 2
     assert "eva02-l-336-internlm2-7b" in result.stderr
+
+
+def test_trained_sample_is_copied(run_json, tmp_path):
+    """Checkpoint, language model and card are copied byte by byte, and the checkpoint loads."""
+    output = tmp_path / "deep" / "sample"
+    result = run_json("sample", "--trained", "-o", output)
+    copied = {path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert copied == {
+        path.relative_to(TRAINED_SAMPLE): path.read_bytes()
+        for path in TRAINED_SAMPLE.rglob("*")
+        if path.is_file()
+    }
+    assert result["path"] == str(output)
+    assert result["llm"] == str(output / "llm")
+    assert result["size_bytes"] == sum(map(len, copied.values()))
+    assert load_checkpoint(result["checkpoint"]).config.projector.kind == "pargo"
+    assert [path.name for path in output.parent.iterdir()] == ["sample"]
+
+
+def test_trained_sample_keeps_what_is_there(run, tmp_path):
+    """An earlier copy is replaced with --overwrite alone, and a directory of anything else never."""
+    output = tmp_path / "sample"
+    assert run("sample", "--trained", "-o", output).exit_code == 0
+    (output / "CARD.md").write_text("changed")
+    refused = run("sample", "--trained", "-o", output)
+    assert refused.exit_code == 1
+    assert "--overwrite" in refused.stderr
+    assert (output / "CARD.md").read_text() == "changed"
+    assert run("sample", "--trained", "-o", output, "--overwrite").exit_code == 0
+    assert (output / "CARD.md").read_text() != "changed"
+    (output / "mine.txt").write_text("mine")
+    refused = run("sample", "--trained", "-o", output, "--overwrite")
+    assert refused.exit_code == 1
+    assert "mine.txt" in refused.stderr
+    assert (output / "mine.txt").read_text() == "mine"
+    assert run("sample", "--trained", "-o", output / "mine.txt").exit_code == 1
+
+
+def test_failed_copy_leaves_the_old_one(run, tmp_path, monkeypatch):
+    """A full disk is one error that says so; the earlier copy is as it was and nothing is left beside it."""
+    output = tmp_path / "sample"
+    assert run("sample", "--trained", "-o", output).exit_code == 0
+
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trained_sample, "fsync_file", full)
+    failed = run("sample", "--trained", "-o", output, "--overwrite")
+    assert failed.exit_code == 1
+    assert "free some space" in failed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["sample"]
+    assert (output / "model.safetensors").is_file()
+
+
+def test_trained_weights_cannot_be_chosen(run, tmp_path):
+    """Options that choose random weights do not go with --trained."""
+    result = run("sample", "--trained", "--seed", 3, "-o", tmp_path / "s")
+    assert result.exit_code == 2
+    assert "--seed" in result.stderr

@@ -9,13 +9,13 @@ from collections import Counter
 import numpy as np
 import pytest
 from backgrounds import IMAGE_SIZE, PHOTOGRAPHS, SPLITS
-from captions import caption, inventory, place
+from captions import caption, inventory
 from examples_stream import make_example
 from mme_data import write_mme
 from pargocap import write_captions
 from PIL import Image
 from questions import ENDING
-from scenes import COLORS, TASKS, Item, Scene, Text
+from scenes import COLORS, TASKS, Item, Scene, Text, place
 
 from pargo_calibration import open_source
 from pargo_export.evaluation.mme import read_mme

@@ -1,4 +1,4 @@
-"""`pargo-export sample`: write a random checkpoint."""
+"""`pargo-export sample`: write a random checkpoint, or copy out the trained sample."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from pargo_export.checkpoint.presets import PRESETS, preset
 from pargo_export.cli.arguments import FILE
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("sample", cls=PargoCommand, short_help="Write a random checkpoint, for trials.")
+@click.command("sample", cls=PargoCommand, short_help="Write a random or a trained checkpoint, for trials.")
 @click.option("-o", "--output", type=FILE, help="File to write: .safetensors, .pt, .pth or .bin.")
+@click.option(
+    "--trained",
+    is_flag=True,
+    help="Copy the trained sample into the directory --output: model.safetensors, llm/, CARD.md.",
+)
 @click.option(
     "--preset",
     "name",
@@ -44,6 +50,7 @@ __all__ = ["command"]
 def command(
     reporter: Reporter,
     output: Path | None,
+    trained: bool,
     name: str,
     seed: int,
     llm: bool,
@@ -51,7 +58,7 @@ def command(
     overwrite: bool,
     is_list: bool,
 ) -> None:
-    """Write a seeded random checkpoint in the official layout, for trials and benchmarks."""
+    """Write a checkpoint in the official layout, for trials and benchmarks: random, or the small trained one."""
     if is_list:
         models = {known: preset(known) for known in PRESETS}
         reporter.result(
@@ -60,6 +67,9 @@ def command(
         return
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
+    if trained:
+        _copy_trained(reporter, output, overwrite=overwrite)
+        return
     from pargo_export import write_sample
 
     reporter.step(f"writing {output}")
@@ -71,6 +81,39 @@ def command(
         from pargo_export.cli.layout import size
 
         yield f"{path}: {size(size_bytes)}, preset {name}, seed {seed}"
+
+    reporter.result(values, render)
+
+
+def _copy_trained(reporter: Reporter, output: Path, *, overwrite: bool) -> None:
+    given = [
+        f"--{option}"
+        for option, parameter in (
+            ("preset", "name"),
+            ("seed", "seed"),
+            ("llm", "llm"),
+            ("outliers", "outliers"),
+        )
+        if click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)} chooses random weights; it does not go with --trained.")
+    from pargo_export.model.trained_sample import CHECKPOINT_NAME, LLM_NAME, copy_trained_sample
+
+    reporter.step(f"copying the trained sample to {output}")
+    directory = copy_trained_sample(output, overwrite=overwrite)
+    size_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    values = {
+        "path": str(directory),
+        "checkpoint": str(directory / CHECKPOINT_NAME),
+        "llm": str(directory / LLM_NAME),
+        "size_bytes": size_bytes,
+    }
+
+    def render() -> Iterator[RenderableType]:
+        from pargo_export.cli.layout import size
+
+        yield f"{directory}: {size(size_bytes)}, {CHECKPOINT_NAME}, {LLM_NAME}/ and CARD.md"
 
     reporter.result(values, render)
 
