@@ -58,7 +58,7 @@ Goals:
 
 {goals}
 
-Time from file to visual tokens, batch 1, two CPU cores, in turns with the baseline, as a ratio: {times}. It is an
+Time from file to visual tokens, batch 1, one thread, in turns with the baseline, as a ratio: {times}. It is an
 indication, and small models are all overhead; [performance](performance.md) has the benchmark at full size. FP16 graphs are
 computed in float32 by ONNX Runtime on a CPU, BF16 and FP8 are emulated: their times mean nothing and are left out.
 
@@ -138,7 +138,7 @@ def _evaluation_parts(found: MmeEvaluation) -> dict[str, Any]:
     return {
         "evaluation_facts": (
             f"{num_images} images, {2 * num_images} questions, {beams} beams, official template and scoring; baseline: the "
-            f"reference in PyTorch, float32. {found.environment.cpu}."
+            f"reference in PyTorch, float32. {found.environment.cpu.model}, one thread."
         ),
         "variants": markdown_table(header, rows),
         "tasks": markdown_table(("variant", *names), by_task),
@@ -241,11 +241,7 @@ def _study_parts(studied: Mapping[str, Any]) -> dict[str, Any]:
     verdicts = []
     for kind in others:
         total = differences[kind]["total"]
-        settled = total["low"] is not None and (total["low"] > 0 or total["high"] < 0)
-        verdicts.append(
-            f"- ParGo minus {_NAMES[kind]}, total: {_cell(total, signed=True)}; "
-            + ("the interval excludes zero." if settled else "the interval holds zero: not settled.")
-        )
+        verdicts.append(f"- ParGo minus {_NAMES[kind]}, total: {_cell(total, signed=True)}; {_settled(total)}")
     num_seeds = len(scores["pargo"]["total"]["values"])
     return {
         "caption_steps": plan["captions"]["steps"],
@@ -267,6 +263,14 @@ def _study_parts(studied: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "verdicts": "\n".join(verdicts),
     }
+
+
+def _settled(difference: Mapping[str, Any]) -> str:
+    if difference["low"] is None:
+        return "one seed: not settled."
+    if difference["low"] > 0 or difference["high"] < 0:
+        return "the interval excludes zero."
+    return "the interval holds zero: not settled."
 
 
 def _cell(value: Mapping[str, Any], *, signed: bool = False) -> str:

@@ -11,8 +11,10 @@ from pargo_export.deploy.plan import Plan
 from pargo_export.deploy.steps import CalibrateStep, ExportStep, QuantizeStep
 from pargo_export.errors import BundleError
 from pargo_export.graph.check import summarize_evidence
+from pargo_export.preprocessing import PictureDefaults, PreprocessSpec
 
 if TYPE_CHECKING:
+    from pargo_export.checkpoint.reader import VisionSource
     from pargo_export.model.frontend import VisualFrontEnd
 
 __all__ = ["GraphMaker"]
@@ -71,7 +73,7 @@ class GraphMaker:
             for name, same in (
                 ("weights", manifest.source.sha256 == weights_sha256(model)),
                 ("architecture or tiles", manifest.model == model.config),
-                ("preprocessing", manifest.preprocessing.mode == self._options.checkpoint.preprocess),
+                ("preprocessing", self._prepares_like(manifest.preprocessing)),
             )
             if not same
         ]
@@ -83,13 +85,23 @@ class GraphMaker:
             )
         self._is_same = True
 
+    def _prepares_like(self, found: PreprocessSpec) -> bool:
+        """Whether pictures would be prepared as the bundle has it; its input size is the architecture's matter."""
+        pictures = self._load().pictures or PictureDefaults()
+        return pictures.spec(self._options.checkpoint.preprocess, (found.height, found.width)) == found
+
     def _load(self) -> VisualFrontEnd:
         if self._model is None:
             from pargo_export.model.loading import load_checkpoint
 
             chosen = self._options.checkpoint
             self._progress("loading the checkpoint")
-            self._model = load_checkpoint(self._plan.source, chosen.config, chosen.vision_checkpoint)
+            vision: VisionSource | None = chosen.vision_checkpoint
+            if chosen.vision_model is not None:
+                from pargo_export.checkpoint.vision_model import open_vision_model
+
+                vision = open_vision_model(chosen.vision_model, chosen.vision_layer)
+            self._model = load_checkpoint(self._plan.source, chosen.config, vision)
             if chosen.tiles is not None:
                 self._model.config = self._model.config.with_tiles(*chosen.tiles)
         return self._model

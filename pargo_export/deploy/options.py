@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pargo_export.bundle import Flavor
 from pargo_export.deploy.target import Target
 from pargo_export.engine.options import EngineOptions
 from pargo_export.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pargo_export.checkpoint.vision_model import VisionLayer
+    from pargo_export.preprocessing import PreprocessMode
 
 __all__ = ["PRECISIONS", "CheckpointOptions", "DeployOptions", "Keep", "word_of"]
 
@@ -41,16 +45,32 @@ class CheckpointOptions:
     Attributes:
         config: JSON file or preset; by default what lies with the checkpoint.
         vision_checkpoint: EVA-CLIP checkpoint, if the checkpoint has no tower.
+        vision_model: Instead: directory of `transformers` with the CLIP or SigLIP vision model that is the tower.
+        vision_layer: Where its features are taken, as `open_vision_model` has it; `None`: the usual place.
         tiles: Rows and columns of tiles; by default the configuration's.
-        preprocess: How pictures are brought to the input size.
+        preprocess: How pictures are brought to the input size; `auto`: as the vision model says, `pad` without one.
+
+    Raises:
+        ConfigError: There are two towers, or a layer without a vision model.
     """
 
     config: str | None = None
     vision_checkpoint: Path | None = None
+    vision_model: Path | None = None
+    vision_layer: VisionLayer | None = None
     tiles: tuple[int, int] | None = None
-    preprocess: Literal[
-        "pad", "resize", "resize-bilinear", "square-resize", "center-crop", "official-eval"
-    ] = "pad"
+    preprocess: PreprocessMode | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.vision_model is not None and self.vision_checkpoint is not None:
+            raise ConfigError(
+                f"vision_model {self.vision_model} and vision_checkpoint {self.vision_checkpoint} are two towers; give one "
+                "of them"
+            )
+        if self.vision_layer is not None and self.vision_model is None:
+            raise ConfigError(
+                f"vision_layer is {self.vision_layer!r}, and there is no vision_model; give one"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from pargo_export.bundle import Bundle, atomic_write, sha256_file
 from pargo_export.encoding.choose import Chosen
 from pargo_export.encoding.listing import Listing, open_entries
-from pargo_export.encoding.local import Engine, LocalEngine
+from pargo_export.encoding.local import Executor, LocalExecutor
 from pargo_export.encoding.options import DTYPES, EncodeOptions
 from pargo_export.encoding.parquet_listing import open_parquet
 from pargo_export.encoding.places import (
@@ -109,14 +109,14 @@ def encode_dataset(
         stack.enter_context(writing(target))
         require_own(target)
         began = time.perf_counter()
-        progress(f"starting {options.engine} workers" if options.engine == "ray" else "choosing the graph")
-        engine = stack.enter_context(_start(options))
-        plan = _plan(listing, engine.choose(root, options), options)
-        job = Job(root, target, plan, listing, options.on_error, engine.threads)
+        progress("starting ray workers" if options.executor == "ray" else "choosing the graph")
+        executor = stack.enter_context(_start(options))
+        plan = _plan(listing, executor.choose(root, options), options)
+        job = Job(root, target, plan, listing, options.on_error, executor.threads)
         progress("checking what is there")
         kept = _prepare(target, plan, force=force)
         _check_failures(kept, options)
-        records = _run(engine, job, kept, progress, advance)
+        records = _run(executor, job, kept, progress, advance)
         index = _finish(target, plan, records)
     fresh = [record for record in records if record.number not in {item.number for item in kept}]
     return EncodedDataset(
@@ -147,12 +147,12 @@ def _list(source: str | os.PathLike[str], options: EncodeOptions) -> Listing:
     return listing
 
 
-def _start(options: EncodeOptions) -> Engine:
-    if options.engine == "local":
-        return LocalEngine(options.threads)
-    from pargo_export.encoding.ray_engine import RayEngine
+def _start(options: EncodeOptions) -> Executor:
+    if options.executor == "local":
+        return LocalExecutor(options.threads)
+    from pargo_export.encoding.ray_executor import RayExecutor
 
-    return RayEngine(options)
+    return RayExecutor(options)
 
 
 def _plan(listing: Listing, chosen: Chosen, options: EncodeOptions) -> Plan:
@@ -229,7 +229,7 @@ def _check_failures(kept: Sequence[ShardRecord], options: EncodeOptions) -> None
 
 
 def _run(
-    engine: Engine,
+    executor: Executor,
     job: Job,
     kept: Sequence[ShardRecord],
     progress: Callable[[str], None],
@@ -251,7 +251,7 @@ def _run(
         advance(done, total)
 
     advance(done, total)
-    for record in engine.run(job, missing, count):
+    for record in executor.run(job, missing, count):
         records[record.number] = record
         rate = (done - there) / (time.perf_counter() - began)
         left = (total - done) / rate if rate else float("inf")

@@ -1,4 +1,4 @@
-"""The engine of one process: shard after shard."""
+"""The executor of one process: shard after shard."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pargo_export.encoding.options import EncodeOptions
 from pargo_export.encoding.records import ShardRecord
 from pargo_export.encoding.work import Job, encode_shard, open_runtime
 
-__all__ = ["Engine", "LocalEngine"]
+__all__ = ["Executor", "LocalExecutor"]
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """What encodes shards; a context manager."""
 
     @property
@@ -43,7 +43,7 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-class LocalEngine:
+class LocalExecutor:
     """Encodes in this process.
 
     Attributes:

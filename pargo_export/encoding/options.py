@@ -32,7 +32,7 @@ class EncodeOptions:
         id_column: Of Parquet: the column with the name of each image; `None`: `id`, or the place of the row.
         image_column: Of Parquet: the column with bytes, paths, or structs of both; `None`: one of the usual names.
         carry: Columns to store beside the tokens; `None`: the caption, if there is one; empty: none.
-        engine: `"local"`, this process; or `"ray"`, Ray workers.
+        executor: `"local"`, this process; or `"ray"`, Ray workers.
         workers: Ray workers; `None`: one for each machine of the cluster.
         address: Of a running Ray cluster, `"auto"` for that of this machine; `None`: start one here, for this call.
         gpus: GPUs that each Ray worker asks for.
@@ -52,7 +52,7 @@ class EncodeOptions:
     id_column: str | None = None
     image_column: str | None = None
     carry: tuple[str, ...] | None = None
-    engine: Literal["local", "ray"] = "local"
+    executor: Literal["local", "ray"] = "local"
     workers: int | None = None
     address: str | None = None
     gpus: float = 0
@@ -62,7 +62,7 @@ class EncodeOptions:
             ("format", ("parquet", "safetensors")),
             ("precision", tuple(DTYPES)),
             ("on_error", ("stop", "record")),
-            ("engine", ("local", "ray")),
+            ("executor", ("local", "ray")),
         ):
             if getattr(self, name) not in choices:
                 raise ConfigError(
@@ -75,9 +75,9 @@ class EncodeOptions:
         if self.gpus < 0:
             raise ConfigError(f"gpus: found {self.gpus}, expected 0 or more")
         given = [name for name in ("workers", "address", "gpus") if getattr(self, name)]
-        if self.engine == "local" and given:
+        if self.executor == "local" and given:
             raise ConfigError(
-                f"{', '.join(given)}: of use to Ray alone; choose the engine 'ray', or leave out"
+                f"{', '.join(given)}: of use to Ray alone; choose the executor 'ray', or leave out"
             )
         if self.carry is not None and len(set(self.carry)) != len(self.carry):
             raise ConfigError(f"carry: found {', '.join(self.carry)}, expected each column once")

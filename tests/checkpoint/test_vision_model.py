@@ -83,6 +83,29 @@ def test_siglip_as_published(tmp_path):
     assert (config.activation, config.layer_norm_eps) == ("gelu_tanh", 1e-6)
 
 
+@pytest.mark.parametrize(("kind", "patch_size", "eps"), [("clip", 32, 1e-5), ("siglip", 16, 1e-6)])
+def test_what_a_published_file_leaves_out(tmp_path, kind, patch_size, eps):
+    """It has the defaults of the configuration class."""
+    config = _published(tmp_path / kind, {"model_type": kind, "vision_config": {"image_size": 96}})
+    assert (config.patch_size, config.num_patches) == (patch_size, (96 // patch_size) ** 2)
+    assert (config.width, config.head_width, config.hidden_width) == (768, 64, 3072)
+    assert (config.num_published_layers, config.in_channels, config.layer_norm_eps) == (12, 3, eps)
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [
+        ("quick_gelu", "quick_gelu"),
+        ("gelu", "gelu"),
+        ("gelu_new", "gelu_tanh"),
+        ("gelu_pytorch_tanh", "gelu_tanh"),
+    ],
+)
+def test_activations(copy, name, activation):
+    """Of the two names of the approximation by a tanh, both are known."""
+    assert open_vision_model(copy("clip", hidden_act=name)).config.activation == activation
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_names_of_every_release(kind, copy, tmp_path):
     """The prefix `vision_model.`, the text tower beside it and position indices change nothing."""

@@ -116,6 +116,14 @@ def test_options_reach_the_library(run, calls):
     )
 
 
+@pytest.mark.parametrize(("word", "layer"), [("-1", -1), ("last", "last")])
+def test_a_vision_model_reaches_the_library(run, calls, word, layer):
+    """Directory and layer; pictures are prepared as it says, unless another mode is named."""
+    run("trt", "projector.safetensors", "-o", "bundle", "--vision-model", "clip", "--vision-layer", word)
+    assert calls[0][1].checkpoint == CheckpointOptions(vision_model=Path("clip"), vision_layer=layer)
+    assert calls[0][1].checkpoint.preprocess == "auto"
+
+
 def test_batches_and_plugins(run, calls):
     """A list of batch sizes, and a mode without a library."""
     run("trt", "somewhere", "--batches", "1, 4,8", "--plugins", "require", "--variant", "bf16")
@@ -138,6 +146,9 @@ def test_batches_and_plugins(run, calls):
         (("--workspace", "0"), "found '0', expected a size"),
         (("--optimization-level", "6"), "6 is not in the range"),
         (("--max-batch", "0"), "0 is not in the range"),
+        (("--vision-model", "a", "--vision-checkpoint", "b"), "are two towers; give one of them"),
+        (("--vision-layer", "-2"), "--vision-layer needs --vision-model"),
+        (("--vision-model", "a", "--vision-layer", "first"), "found 'first', expected -1, -2, ... or last"),
     ],
 )
 def test_wrong_options(run, calls, arguments, reason):

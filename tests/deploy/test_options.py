@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pargo_export.bundle import BatchProfile, Bundle
-from pargo_export.deploy import DeployOptions, make_plan
+from pargo_export.deploy import CheckpointOptions, DeployOptions, make_plan
 from pargo_export.deploy.engine_options import resolve_engine_options
 from pargo_export.engine.options import EngineOptions
 from pargo_export.errors import ConfigError
@@ -36,6 +36,19 @@ def test_contradictions_are_refused(choices, reason):
     """With what was found and what is expected."""
     with pytest.raises(ConfigError, match=reason):
         DeployOptions(**choices)
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        ({"vision_model": Path("clip"), "vision_checkpoint": Path("eva.pt")}, "are two towers; give one"),
+        ({"vision_layer": -2}, "vision_layer is -2, and there is no vision_model"),
+    ],
+)
+def test_towers_that_do_not_fit_together(choices, reason):
+    """One tower at most, and a layer only with a vision model."""
+    with pytest.raises(ConfigError, match=reason):
+        CheckpointOptions(**choices)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,45 @@ def test_a_damaged_shard_is_encoded_again(encode, photos, content, tmp_path, how
     assert content(tmp_path / "out") == before
 
 
+def test_a_shard_that_is_damaged_between_two_runs(encode, photos, content, tmp_path):
+    """Its record is forgotten; what was whole stays, also if the repair of a finished data set is interrupted."""
+    out = tmp_path / "out"
+    encode(photos, tmp_path / "whole")
+
+    def stop(done, _total):
+        if done == 10:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        encode(photos, out, advance=stop)
+    (out / "part-00000-of-00003.parquet").write_bytes(b"damaged")
+    assert encode(photos, out).num_kept == 1
+    assert content(out) == content(tmp_path / "whole")
+    (out / "part-00001-of-00003.parquet").write_bytes(b"damaged")
+    with pytest.raises(Stopped):
+        encode(photos, out, advance=stop_at_once)
+    assert encode(photos, out).num_kept == 2
+    assert content(out) == content(tmp_path / "whole")
+
+
+def stop_at_once(*_):
+    """Interrupt before the first image."""
+    raise Stopped
+
+
+def test_an_index_that_names_a_file_twice(encode, photos, content, tmp_path):
+    """A shard is whole only under its own name, whatever hash is written beside it."""
+    encode(photos, tmp_path / "out")
+    before = content(tmp_path / "out")
+    path = tmp_path / "out" / "index.json"
+    index = json.loads(path.read_text())
+    first, second, _ = index["shards"]
+    second |= {name: first[name] for name in ("file", "sha256", "size_bytes")}
+    path.write_text(json.dumps(index))
+    assert encode(photos, tmp_path / "out").num_kept == 2
+    assert content(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize(
     ("options", "difference"),
     [

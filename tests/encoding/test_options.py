@@ -20,7 +20,7 @@ from pargo_export.errors import MissingDependencyError
 bundle, source, out = sys.argv[1:]
 encode_dataset(bundle, source, out, EncodeOptions(variant="fp32", format="safetensors", threads=1))
 print(len(list(open_encoded(out))))
-for options in ({}, {"engine": "ray", "format": "safetensors"}):
+for options in ({}, {"executor": "ray", "format": "safetensors"}):
     try:
         encode_dataset(bundle, source, out + "-no", EncodeOptions(**options))
     except MissingDependencyError as error:
@@ -34,11 +34,11 @@ for options in ({}, {"engine": "ray", "format": "safetensors"}):
         ({"format": "zarr"}, "format: found 'zarr', expected one of parquet, safetensors"),
         ({"precision": "int8"}, "fp16, fp32"),
         ({"on_error": "skip"}, "stop, record"),
-        ({"engine": "dask"}, "local, ray"),
+        ({"executor": "dask"}, "local, ray"),
         ({"shard_size": 0}, "shard_size: found 0, expected at least 1"),
         ({"workers": 2}, "workers: of use to Ray alone"),
         ({"address": "auto", "gpus": 1}, "address, gpus: of use to Ray alone"),
-        ({"engine": "ray", "gpus": -1}, "gpus: found -1"),
+        ({"executor": "ray", "gpus": -1}, "gpus: found -1"),
         ({"carry": ("a", "a")}, "expected each column once"),
     ],
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from vit_cases import KINDS, load_vit, vit_config, vit_io
 
 from pargo_export.config import ModelConfig
 from pargo_export.errors import ConfigError
 from pargo_export.model.frontend import VisualFrontEnd
+from pargo_export.model.vit_tower import VitMlp, VitTower
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,6 +60,30 @@ def test_only_what_runs_is_built():
     names = set(VisualFrontEnd(vit_config("clip", -3)).state_dict())
     assert "tower.blocks.0.norm1.weight" in names
     assert not [name for name in names if name.startswith(("tower.blocks.1.", "tower.final_norm"))]
+
+
+@pytest.mark.parametrize(("kind", "num_norms"), [("clip", 5), ("siglip", 7)])
+def test_every_norm_has_the_epsilon_of_the_file(kind, num_norms):
+    """Those of the blocks, the one in front of CLIP's, and SigLIP's last one; `ln_vision` has its own."""
+    vision = vit_config(kind).vision.model_copy(update={"layer_norm_eps": 0.25})
+    found = [module.eps for module in VitTower(vision).modules() if isinstance(module, nn.LayerNorm)]
+    assert found == [0.25] * num_norms
+
+
+@pytest.mark.parametrize(("kind", "exact"), [("gelu", 0.8413447), ("gelu_tanh", 0.8411920)])
+def test_the_two_forms_of_gelu(kind, exact):
+    """The normal distribution at 1, and its approximation by a tanh; both to seven digits."""
+    mlp = VitMlp(
+        vit_config("siglip").vision.model_copy(update={"width": 1, "hidden_width": 1, "activation": kind})
+    )
+    mlp.load_state_dict(
+        {
+            f"{name}.{part}": torch.full((1, 1) if part == "weight" else (1,), value)
+            for name in ("up", "down")
+            for part, value in (("weight", 1.0), ("bias", 0.0))
+        }
+    )
+    assert mlp(torch.ones(1, 1, 1)).item() == pytest.approx(exact, abs=1e-6)
 
 
 def test_numbers_of_partial_tokens_that_work():

@@ -79,7 +79,7 @@ _NUM_REASONS = 3  # the index lists every image that was left out
     help="Columns to store beside the tokens; by default the caption. An empty text: none.",
 )
 @click.option(
-    "--engine",
+    "--executor",
     type=click.Choice(("local", "ray")),
     default="local",
     show_default=True,

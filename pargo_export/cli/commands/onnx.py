@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pargo_export.cli import arguments
+from pargo_export.cli.checkpoint_arguments import check_vision, vision_options
 from pargo_export.cli.command import PargoCommand, pass_reporter
 from pargo_export.cli.report import Reporter
 
@@ -24,37 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def _parse_layer(_: click.Context, __: click.Parameter, value: str | None) -> VisionLayer | None:
-    if value is None or value == "last":
-        return "last" if value else None
-    try:
-        return int(value)
-    except ValueError as error:
-        raise click.BadParameter(f"found {value!r}, expected -1, -2, ... or last") from error
-
-
 @click.command("onnx", cls=PargoCommand, short_help="Export a checkpoint to ONNX, verified.")
 @click.argument("checkpoint", type=arguments.FILE)
 @click.option(
     "-o", "--output", type=arguments.FILE, required=True, help="Bundle: a new directory, or one to extend."
 )
 @click.option("--config", help="JSON file or preset; by default what lies with the checkpoint.")
-@click.option(
-    "--vision-checkpoint", type=arguments.FILE, help="EVA-CLIP checkpoint, if CHECKPOINT has no tower."
-)
-@click.option(
-    "--vision-model",
-    type=arguments.FILE,
-    metavar="DIR",
-    help="Directory of transformers with a CLIP or SigLIP vision model: the tower.",
-)
-@click.option(
-    "--vision-layer",
-    metavar="N|last",
-    callback=_parse_layer,
-    help="Where its features are taken: -1 the last block, -2 the one before; last: its last_hidden_state. By default "
-    "-2 for CLIP, last for SigLIP.",
-)
+@vision_options
 @click.option(
     "--component",
     type=click.Choice(arguments.COMPONENTS),
@@ -147,10 +124,7 @@ def command(
 
     The graph comes into the bundle only if it computes what the reference computes.
     """
-    if vision_model is not None and vision_checkpoint is not None:
-        raise click.UsageError("--vision-model and --vision-checkpoint are two towers; give one of them")
-    if vision_layer is not None and vision_model is None:
-        raise click.UsageError("--vision-layer needs --vision-model")
+    check_vision(vision_checkpoint, vision_model, vision_layer)
     from pargo_export import ExportOptions, export_onnx, load_checkpoint
     from pargo_export.assets import PHOTOGRAPH
 

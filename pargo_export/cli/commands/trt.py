@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pargo_export.cli import arguments, engine_arguments
+from pargo_export.cli.checkpoint_arguments import check_vision, vision_options
 from pargo_export.cli.command import PargoCommand, pass_reporter
 from pargo_export.cli.report import Reporter
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_CHECKPOINT = ("config", "vision_checkpoint", "tiles", "preprocess")
+_VISION = ("vision_checkpoint", "vision_model", "vision_layer")
+_CHECKPOINT = ("config", *_VISION, "tiles", "preprocess")
 _ENGINE = (
     "workspace_bytes",
     "timing_cache",
@@ -117,15 +119,15 @@ _ENGINE = (
     help="Keep a graph or an engine that misses its accuracy limits, marked so.",
 )
 @click.option("--config", help="For a checkpoint: JSON file or preset, as for `onnx`.")
-@click.option("--vision-checkpoint", type=arguments.FILE, help="For a checkpoint: as for `onnx`.")
+@vision_options
 @click.option(
     "--tiles", metavar="RxC", callback=arguments.parse_tiles, help="For a checkpoint: as for `onnx`."
 )
 @click.option(
     "--preprocess",
     metavar="MODE",
-    type=click.Choice(arguments.MODES),
-    default="pad",
+    type=click.Choice(("auto", *arguments.MODES)),
+    default="auto",
     show_default=True,
     help="For a checkpoint: as for `onnx`.",
 )
@@ -151,6 +153,7 @@ def command(
     and times it. An engine is built on the device that it is for; on another machine the bundle is prepared and the
     command for the device printed. TensorRT for RTX builds without a GPU.
     """
+    check_vision(*(options[name] for name in _VISION))
     chosen = _options(**options)
     from pargo_export.cli import engine as rendering
 

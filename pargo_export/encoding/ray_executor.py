@@ -1,4 +1,4 @@
-"""The engine of many workers: Ray Data hands out shards to actors, each with the bundle open.
+"""The executor of many workers: Ray Data hands out shards to actors, each with the bundle open.
 
 The unit of work is a shard. When a worker dies, Ray starts another one and gives it the shard anew; of the dead one
 nothing is left but a temporary file. Workers write shards and records by themselves: OUT, the bundle and the images must
@@ -30,7 +30,7 @@ from pargo_export.errors import BackendError, InputError, PargoExportError
 from pargo_export.optional import require
 from pargo_export.runtime import Runtime
 
-__all__ = ["RayEngine", "ShardWorker"]
+__all__ = ["RayExecutor", "ShardWorker"]
 
 # How often a shard is begun. Ray Data starts workers anew without end: machines may come and go, but an image that kills
 # its worker must not do so for ever.
@@ -81,12 +81,12 @@ class ShardWorker:
         if count_attempt(self._job.output, number) > _MAX_ATTEMPTS:
             raise BackendError(
                 f"shard {number}: {_MAX_ATTEMPTS} workers died while they encoded it. Finished shards are kept: start again, "
-                "with smaller batches or fewer workers on a machine if memory ran out; --engine local shows what else kills it"
+                "with smaller batches or fewer workers on a machine if memory ran out; --executor local shows what else kills it"
             )
         return encode_shard(self._runtime, self._job, number)
 
 
-class RayEngine:
+class RayExecutor:
     """Encodes in the workers of a Ray cluster: of a running one, or of one that is started for the purpose.
 
     Args:

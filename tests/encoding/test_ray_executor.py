@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from pargo_export.encoding import EncodeOptions, encode_dataset, ray_engine
+from pargo_export.encoding import EncodeOptions, encode_dataset, ray_executor
 from pargo_export.encoding.choose import choose_model
 from pargo_export.encoding.encode import _plan, _prepare
 from pargo_export.encoding.listing import open_entries
-from pargo_export.encoding.ray_engine import RayEngine, ShardWorker
+from pargo_export.encoding.ray_executor import RayExecutor, ShardWorker
 from pargo_export.encoding.work import Job
 from pargo_export.errors import BackendError, ImageError, InputError
 
@@ -26,13 +26,13 @@ pytestmark = [
 OPTIONS = EncodeOptions(
     variant="fp32", precision="fp32", threads=1, shard_size=4, batch_size=2, on_error="record"
 )
-ON_RAY = replace(OPTIONS, engine="ray", workers=2)
+ON_RAY = replace(OPTIONS, executor="ray", workers=2)
 
 
 @pytest.fixture(scope="module")
 def _cluster():
     """Start one cluster for this file; on a busy machine its processes may miss the 30 s that Ray gives them."""
-    starting = RayEngine(ON_RAY)
+    starting = RayExecutor(ON_RAY)
     for attempt in range(3):
         try:
             starting.__enter__()
@@ -86,7 +86,7 @@ def test_a_worker_that_dies(exported_bundle, photos, content, tmp_path, monkeypa
     (photos / "02.png").write_bytes(b"no picture")
     encode_dataset(exported_bundle, photos, tmp_path / "local", OPTIONS)
     marker = tmp_path / "died"
-    monkeypatch.setattr(ray_engine, "ShardWorker", dying_worker(marker))
+    monkeypatch.setattr(ray_executor, "ShardWorker", dying_worker(marker))
     seen = []
     done = encode_dataset(
         exported_bundle, photos, tmp_path / "ray", ON_RAY, advance=lambda *counts: seen.append(counts)
@@ -129,8 +129,8 @@ def test_a_worker_by_itself(job, photos):
 def test_a_shard_that_kills_every_worker(job):
     """It is given up after some attempts, with advice."""
     worker = ShardWorker(ray.put(job))
-    for _ in range(ray_engine._MAX_ATTEMPTS):
-        ray_engine.count_attempt(job.output, 0)
+    for _ in range(ray_executor._MAX_ATTEMPTS):
+        ray_executor.count_attempt(job.output, 0)
     outcome = worker({"shard": [0]})
     worker._runtime.close()
     assert outcome["error"] == ["BackendError"]
@@ -156,24 +156,24 @@ def test_a_worker_that_does_not_see_what_it_needs(job, tmp_path, what):
 
 def test_the_choice_is_made_in_a_worker(exported_bundle):
     """The graph that is chosen is what a worker can run; its refusal comes as what it is."""
-    with RayEngine(ON_RAY) as engine:
-        assert engine.threads == 1
-        assert engine.choose(exported_bundle, ON_RAY) == choose_model(exported_bundle, OPTIONS)
+    with RayExecutor(ON_RAY) as executor:
+        assert executor.threads == 1
+        assert executor.choose(exported_bundle, ON_RAY) == choose_model(exported_bundle, OPTIONS)
         with pytest.raises(BackendError, match="unknown backend 'abacus'"):
-            engine.choose(exported_bundle, replace(ON_RAY, backend="abacus"))
+            executor.choose(exported_bundle, replace(ON_RAY, backend="abacus"))
 
 
 def test_cores_are_shared():
     """Without a number, the workers share the cores of the cluster, and each has one at least."""
-    with RayEngine(replace(ON_RAY, threads=None)) as engine:
-        assert engine.threads == 1
-    with RayEngine(replace(ON_RAY, threads=None, workers=1)) as engine:
-        assert engine.threads == 2
-    with RayEngine(replace(ON_RAY, threads=None, workers=5)) as engine:
-        assert engine.threads == 1
+    with RayExecutor(replace(ON_RAY, threads=None)) as executor:
+        assert executor.threads == 1
+    with RayExecutor(replace(ON_RAY, threads=None, workers=1)) as executor:
+        assert executor.threads == 2
+    with RayExecutor(replace(ON_RAY, threads=None, workers=5)) as executor:
+        assert executor.threads == 1
 
 
 def test_errors_keep_their_class():
     """What a worker raised is raised as that; a name that is no error of this package as its base."""
-    assert type(ray_engine._error("InputError", "text")) is InputError
-    assert type(ray_engine._error("__all__", "text")).__name__ == "PargoExportError"
+    assert type(ray_executor._error("InputError", "text")) is InputError
+    assert type(ray_executor._error("__all__", "text")).__name__ == "PargoExportError"
