@@ -6,7 +6,10 @@ import gc
 import os
 import shutil
 import signal
+import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +27,8 @@ _BROWSER_ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+_REGISTRATION = "torch.onnx._internal.exporter._registration"
 
 if not Path("/dev/nvidiactl").exists():
     # Read when a kernel is defined: without a GPU, Triton's interpreter runs the kernels on CPU tensors.
@@ -47,6 +52,28 @@ def _imports_are_no_garbage() -> None:
     """Keep the garbage collector off what was imported and collected: going through it takes half a second a time."""
     gc.collect()
     gc.freeze()
+
+
+@cache
+def _list_operators_once() -> None:
+    registry = sys.modules[_REGISTRATION].ONNXRegistry
+    listed = cache(registry.from_torchlib)
+
+    def from_torchlib(**options: Any) -> Any:
+        """Return a registry of its own lists: an exporter may add to them."""
+        made = registry()
+        made.__dict__.update(listed(**options).__dict__)
+        made.functions = {name: list(functions) for name, functions in made.functions.items()}
+        return made
+
+    registry.from_torchlib = staticmethod(from_torchlib)
+
+
+@pytest.fixture(autouse=True)
+def _one_list_of_operators() -> None:
+    """Let PyTorch's exporter, once it is imported, list its operators once: that is a fifth of a small export."""
+    if _REGISTRATION in sys.modules:
+        _list_operators_once()
 
 
 @pytest.fixture(params=CASES)

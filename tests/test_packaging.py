@@ -53,6 +53,7 @@ def test_the_wheel_holds_all_packages_and_their_data(wheel):
         "pargo_calibration/py.typed",
         "pargo_calibration/recipes/int8.toml",
         "pargo_export/assets/coffee.jpg",
+        "pargo_export/assets/trained/model.safetensors",
         "pargo_export/py.typed",
         "pargo_kernels/py.typed",
     }

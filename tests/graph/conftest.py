@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from graph.exports import GOLDEN_EXPORTS, Exported, golden_id
+from graph.exports import GOLDEN_EXPORTS, Exported, golden_id, golden_options
 from shared_exports import export_once
 
 
@@ -22,4 +22,4 @@ def golden_export(
 ) -> tuple[Exported, str, str, str]:
     """Return an exported golden case, with its name, precision and form."""
     name, precision, attention = request.param
-    return exported(name, precision=precision, attention=attention), name, precision, attention
+    return exported(name, **golden_options(precision, attention)), name, precision, attention

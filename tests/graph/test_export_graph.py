@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from graph.exports import FORMS, GOLDEN_EXPORTS, golden_id, source_model
+from graph.exports import FORMS, GOLDEN_EXPORTS, golden_id, golden_options, source_model
 from onnx import TensorProto, numpy_helper
 
 
@@ -140,7 +140,7 @@ HALF_EXPORTS = [item for item in GOLDEN_EXPORTS if item[1] != "fp32"]
 def test_half_precision_graphs_are_strongly_typed(exported, item):
     """Weights and products are half precision, softmax is float32, LayerNorm keeps float32 statistics."""
     name, precision, attention = item
-    graph = exported(name, precision=precision, attention=attention).model
+    graph = exported(name, **golden_options(precision, attention)).model
     half = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}[precision]
     types, nodes = value_types(graph)
     floating = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
@@ -180,7 +180,7 @@ def test_padded_norm_takes_its_statistics_in_float32(exported):
 def test_names_show_the_architecture(exported, item):
     """Nodes, values and weights carry module paths; no name of the exporter's own making is left."""
     name, precision, attention = item
-    graph = exported(name, precision=precision, attention=attention).model.graph
+    graph = exported(name, **golden_options(precision, attention)).model.graph
     modules = ("tower.", "tower/", "projector.", "projector/", "output_norm", "graph/")
     names = [node.name for node in graph.node]
     assert len(set(names)) == len(names)
@@ -213,7 +213,7 @@ def test_graph_is_documented(exported):
 def test_bytes_hold_nothing_of_the_machine(exported, item):
     """No path, no stack trace, no host name and no trace of the exporter."""
     name, precision, attention = item
-    graph = exported(name, precision=precision, attention=attention)
+    graph = exported(name, **golden_options(precision, attention))
     content = graph.path.read_bytes()
     for word in (
         b".py",

@@ -85,8 +85,11 @@ def test_verify_takes_the_layer_of_the_bundle(tmp_path):
     ],
 )
 def test_other_forms_pass_the_gate(kind, choices, tmp_path):
-    """Half precisions, raw pixels and every way to write the attention compute what the reference computes."""
-    result = export_onnx(load_vit(tmp_path, kind), tmp_path / "bundle", max_batch=2, **choices)
+    """Half precisions, raw pixels and every way to write the attention compute what the reference computes.
+
+    One image: `bundle` has the dynamic batch, which takes twice as long to translate.
+    """
+    result = export_onnx(load_vit(tmp_path, kind), tmp_path / "bundle", max_batch=1, **choices)
     assert result.variant.evidence.passed
 
 

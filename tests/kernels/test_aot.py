@@ -25,38 +25,50 @@ COMPILER = {name: value for name, value in os.environ.items() if name != "TRITON
 # Jetson Thor is newer than the assembler that comes with Triton 3.6.
 KNOWN = [known for known in CHIPS if known.arch != 110 or int(version("triton").split(".")[1]) >= 9]
 
-# Launches cases of `--quick` for one chip as a program on that chip would, and prints which entry of the
-# cache directory each found.
-LAUNCH = """
-import json, sys
+# What needs a compiling Triton beside the command, in one process, which imports it once:
+# 1. A launch with few registers and one for a chip with little shared memory.
+# 2. The cases of the document, and its text around the table.
+# 3. Launches of the cases of `--quick` for one chip as a program on that chip would: which entry of the cache
+#    directory each found. Then one under another setting, which no entry was made under.
+PROBE = """
+import json, os
 import triton
-from pargo_kernels import aot, aot_cases, aot_compile
-from pargo_kernels.aot_targets import chip
+from pargo_kernels import aot, aot_cases, aot_compile, aot_report
+from pargo_kernels.aot_targets import Chip, chip
 from triton.runtime.driver import driver
+
+cases = aot_cases.all_cases()
+case = next(case for case in cases if case.operation == "block_diagonal_attention")
+call = case.call(chip(80))
+tight = call._replace(options={**call.options, "maxnreg": 32})
+problems = [
+    aot_compile.compile_for(chip(80), case.kernel, tight).problems(chip(80)),
+    aot_compile.compile_for(chip(80), case.kernel, call).problems(Chip(80, "", 1024)),
+    aot_compile.compile_for(chip(80), case.kernel, call).problems(chip(80)),
+]
+document = [[c.operation, c.variant or "-", c.dtype, c.batch] for c in cases], aot_report.document([])
+
 driver.set_active(aot_compile._OfflineDriver(90))
 found = []
 def listener(*, src, metadata, metadata_group, times, cache_hit):
     found.append([metadata["hash"], cache_hit])
 triton.knobs.compilation.listener = listener
 import torch
-for case in aot.first_and_last(aot_cases.all_cases(("float16",)))[: int(sys.argv[1])]:
+def launch(case):
     call = case.call(chip(90))
     arguments = [
         torch.empty_strided(a.shape, a.stride(), dtype=a.dtype) if isinstance(a, torch.Tensor) else a
         for a in call.arguments
     ]
     case.kernel.warmup(*arguments, grid=call.grid, **call.options)
-print(json.dumps(found))
-"""
-SPILL = """
-from pargo_kernels import aot_cases, aot_compile
-from pargo_kernels.aot_targets import Chip, chip
-case = next(case for case in aot_cases.all_cases() if case.operation == "block_diagonal_attention")
-call = case.call(chip(80))
-tight = call._replace(options={**call.options, "maxnreg": 32})
-print(*aot_compile.compile_for(chip(80), case.kernel, tight).problems(chip(80)))
-print(*aot_compile.compile_for(chip(80), case.kernel, call).problems(Chip(80, "", 1024)))
-print(*aot_compile.compile_for(chip(80), case.kernel, call).problems(chip(80)))
+quick = aot.first_and_last(aot_cases.all_cases(("float16",)))
+for case in quick:
+    launch(case)
+hits, found[:] = list(found), []
+os.environ["TRITON_DEFAULT_FP_FUSION"] = "0"
+quick[0].kernel.device_caches.clear()  # of this process, as a new one has none
+launch(quick[0])
+print(json.dumps({"problems": problems, "document": document, "hits": hits, "misses": found}))
 """
 
 
@@ -89,6 +101,12 @@ def compiled(tmp_path_factory):
     where = ("-o", str(output), "--cache", str(cache))
     text = run("-m", "pargo_kernels.aot", "--quick", "--json", "--arch", archs, *where, codes=(0, 1))
     return json.loads(text), output, cache
+
+
+@pytest.fixture(scope="module")
+def probed(compiled):
+    """What `PROBE` found, in the Triton cache that `compiled` filled."""
+    return json.loads(run("-c", PROBE, TRITON_CACHE_DIR=str(compiled[2])))
 
 
 @pytest.mark.timeout(600)
@@ -143,19 +161,17 @@ def test_files_are_what_the_manifest_says(compiled):
     }
 
 
-def test_a_launch_finds_the_prebuilt_entry(compiled):
+def test_a_launch_finds_the_prebuilt_entry(compiled, probed):
     """Tensors with memory, strides and alignment of a real launch: every compilation is a cache hit."""
-    manifest, _, cache = compiled
-    found = json.loads(run("-c", LAUNCH, "99", TRITON_CACHE_DIR=str(cache)))
+    manifest, found = compiled[0], probed["hits"]
     assert len(found) >= sum(kernel["arch"] == 90 for kernel in manifest["kernels"])
     assert [hit for _, hit in found] == [True] * len(found)
-    misses = json.loads(run("-c", LAUNCH, "1", TRITON_CACHE_DIR=str(cache), TRITON_DEFAULT_FP_FUSION="0"))
-    assert [hit for _, hit in misses] == [False]
+    assert [hit for _, hit in probed["misses"]] == [False]
 
 
-def test_kernels_that_do_not_fit_are_told_apart():
+def test_kernels_that_do_not_fit_are_told_apart(probed):
     """Too few registers spill, a small chip lacks shared memory, and the kernel as it is has no problem."""
-    spilled, shared, fine = run("-c", SPILL).split("\n")[:3]
+    spilled, shared, fine = map(" ".join, probed["problems"])
     assert "bytes a thread do not fit into registers" in spilled
     assert "bytes of shared memory exceed the 1024 of a block on sm_80" in shared
     assert fine == ""
@@ -186,15 +202,9 @@ def test_the_document_has_not_drifted(compiled):
         assert documented[key][f"sm_{kernel['arch']}"] == cell, REBUILD
 
 
-def test_the_document_lists_every_launch():
+def test_the_document_lists_every_launch(probed):
     """No case is missing or left over, none failed, and the text around the table is the generator's."""
-    script = (
-        "from pargo_kernels import aot_cases, aot_report as r;"
-        "import json;"
-        "cases = [[c.operation, c.variant or '-', c.dtype, c.batch] for c in aot_cases.all_cases()];"
-        "print(json.dumps([cases, r.document([])]))"
-    )
-    cases, empty = json.loads(run("-c", script))
+    cases, empty = probed["document"]
     text = DOCUMENT.read_text("utf-8")
     assert set(rows(text)) == {tuple(case) for case in cases}, REBUILD
     assert "does not" not in "".join(cell for row in rows(text).values() for cell in row.values())

@@ -27,7 +27,7 @@ HALF_TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 SOURCES = {
     "fused": ("pargo_w2", {}),
     "structured-padded": ("micro", {"target": "orin", "max_batch": 1}),
-    "dense-uint8": ("pargo_w4_freq2", {"attention": "dense", "input_kind": "uint8", "max_batch": 1}),
+    "dense-uint8": ("micro", {"attention": "dense", "input_kind": "uint8", "max_batch": 1}),
     "attention_op": ("pargo_small_variance", {"attention": "attention_op", "max_batch": 1}),
     "attention_op-rtx": ("micro", {"attention": "attention_op", "target": "rtx", "max_batch": 1}),
     "projector": ("micro", {"component": "projector", "max_batch": 1}),

@@ -155,9 +155,9 @@ def test_quantized_variants(cuda_bundle, name):
             assert relative_error(opened.encode(images), expected) <= STEPS
 
 
-def test_golden_cases(golden_export):
+def test_golden_cases(golden_export_of_batches):
     """Every kind of projector; shapes that a kernel does not take fall back to plain PyTorch."""
-    case, bundle = golden_export
+    case, bundle = golden_export_of_batches
     images = case.images.numpy()
     with (
         Runtime.open(bundle, backend="cuda") as opened,
