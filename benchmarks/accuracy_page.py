@@ -88,9 +88,9 @@ Mean score over {seeds} seeds and the 95 % interval of the mean (Student's t). P
 
 {verdicts}
 
-What this does and does not show: one small tower, frozen and shared by all runs, whose own variation the intervals leave out;
+Intervals of single tasks are not corrected for their number. What this does and does not show: one small tower, frozen and shared by all runs, whose own variation the intervals leave out;
 synthetic images; {steps} steps of training, at which nobody has converged; a language model from nothing, for which the word
-loss and the curriculum were needed, the same for all. The seed paper (arXiv 2408.12928) reports 259.96 MME points of
+loss and the curriculum were needed, the same for all. The paper (arXiv 2408.12928) reports 259.96 MME points of
 ParGo over a Q-Former, at full size, with pretrained parts, on 14 tasks; these numbers are of another model on other tasks and
 neither confirm nor refute that figure.
 
@@ -241,7 +241,9 @@ def _study_parts(studied: Mapping[str, Any]) -> dict[str, Any]:
     verdicts = []
     for kind in others:
         total = differences[kind]["total"]
-        verdicts.append(f"- ParGo minus {_NAMES[kind]}, total: {_cell(total, signed=True)}; {_settled(total)}")
+        verdicts.append(
+            f"- ParGo minus {_NAMES[kind]}, total: {_cell(total, signed=True)}; {_settled(total)}"
+        )
     num_seeds = len(scores["pargo"]["total"]["values"])
     return {
         "caption_steps": plan["captions"]["steps"],

@@ -126,9 +126,8 @@ def run_stages(
     captions = Stage("captions", together, caption_loss, plan.captions)
     questions = Stage("questions", together, question_loss, plan.questions, check)
     done = run_stage(captions, directory, log, resume=resume, stop_after=stop_after)
-    if done == plan.captions.steps:
-        left = None if stop_after is None else max(stop_after - done, 0)
-        run_stage(questions, directory, log, resume=resume, stop_after=left)
+    left = None if stop_after is None else stop_after - done
+    run_stage(questions, directory, log, resume=resume, stop_after=left)
 
 
 class _Together(torch.nn.Module):

@@ -14,8 +14,9 @@ from examples_stream import make_example
 from mme_data import write_mme
 from pargocap import write_captions
 from PIL import Image
+from question_reading import holds
 from questions import ENDING
-from scenes import COLORS, TASKS, Item, Scene, Text, place
+from scenes import TASKS, Item, Scene, Text, generator, place
 
 from pargo_calibration import open_source
 from pargo_export.evaluation.mme import read_mme
@@ -27,58 +28,6 @@ NUM_EXAMPLES = 140
 def examples():
     """Return examples of all tasks, of the test split."""
     return [make_example(3, "test", index) for index in range(NUM_EXAMPLES)]
-
-
-def holds(scene: Scene, question: str) -> bool:  # noqa: C901, PLR0911 - one case a phrasing
-    """Answer a question from the description of the scene, by reading its words: written apart from the generator."""
-    text = question.removesuffix(ENDING)
-    assert text != question
-    shapes = [item.shape for item in scene.items]
-
-    def only(shape: str) -> Item:
-        (found,) = (item for item in scene.items if item.shape == shape)
-        return found
-
-    if found := re.fullmatch(r"Is there an? (\w+) in this image\?", text):
-        return found[1] in shapes
-    if found := re.fullmatch(r"Is there only one (\w+) in the image\?", text):
-        return shapes.count(found[1]) == 1
-    if found := re.fullmatch(r"Are there (\d+) (\w+)s in the image\?", text):
-        return shapes.count("cross" if found[2] == "crosse" else found[2]) == int(found[1])
-    if found := re.fullmatch(
-        r"Is the (\w+) (on the left side of|on the right side of|above|below) the (\w+)\?", text
-    ):
-        one, other = only(found[1]), only(found[3])
-        return {
-            "on the left side of": one.x < other.x,
-            "on the right side of": one.x > other.x,
-            "above": one.y < other.y,
-            "below": one.y > other.y,
-        }[found[2]]
-    if found := re.fullmatch(r"Is the (\w+) in the (left|right|top|bottom) half of the image\?", text):
-        item, middle = only(found[1]), IMAGE_SIZE / 2
-        return {
-            "left": item.x < middle,
-            "right": item.x > middle,
-            "top": item.y < middle,
-            "bottom": item.y > middle,
-        }[found[2]]
-    if found := re.fullmatch(r'Is the (word|number) in the image "(\w+)"\?', text):
-        assert scene.text is not None
-        assert scene.text.kind == found[1]
-        return scene.text.content == found[2]
-    if found := re.fullmatch(r"Is there an? tiny (\w+) (\w+) in this image\?", text):
-        return any((i.size, i.color, i.shape) == ("tiny", found[1], found[2]) for i in scene.items)
-    if found := re.fullmatch(r"Is the small (\w+) (plain|striped|dotted)\?", text):
-        return only(found[1]).texture == found[2]
-    if found := re.fullmatch(r"Is the answer to the arithmetic question in the image (\d+)\?", text):
-        assert scene.text is not None
-        left, right = scene.text.content.split("+")
-        return int(left) + int(right) == int(found[1])
-    found = re.fullmatch(r"Is the (\w+) (\w+)\?", text)
-    assert found, text
-    assert found[2] in COLORS
-    return only(found[1]).color == found[2]
 
 
 def test_questions_are_true_of_their_scenes(examples):
@@ -119,6 +68,33 @@ def test_same_seed_gives_the_same_example():
     for other in (make_example(6, "train", 8), make_example(5, "test", 8), make_example(5, "train", 15)):
         assert other.scene != first.scene
         assert not np.array_equal(other.drawing.pixels, first.drawing.pixels)
+
+
+def test_questions_do_not_change_the_image(monkeypatch):
+    """Layout, questions and looks have random numbers of their own: with other questions the picture is the same."""
+    drawn = [generator(5, "train", 8, stream).integers(1 << 60) for stream in ("layout", "questions", "look")]
+    assert len(set(drawn)) == 3
+    whole = make_example(5, "train", 8)
+    monkeypatch.setattr("examples_stream.pairs", lambda _rng, _scene: ())
+    alone = make_example(5, "train", 8)
+    assert len(alone.pairs) == 1 < len(whole.pairs)
+    assert alone.scene == whole.scene
+    assert np.array_equal(alone.drawing.pixels, whole.drawing.pixels)
+
+
+def test_answers_say_what_is_seen(examples):
+    """What is asked for and not there is seen nowhere; otherwise both answers rest on the same."""
+    seen = {}
+    for example in examples:
+        for pair in example.pairs:
+            yes, no = pair.answers
+            assert yes == f"{pair.seen_yes}, yes"
+            assert no == f"{pair.seen_no}, no"
+            seen.setdefault(pair.task, set()).add(pair.seen_no == "nowhere")
+            assert pair.seen_no in {"nowhere", pair.seen_yes}
+    assert seen["existence"] == {True}
+    assert seen["fine_detail"] == {True, False}
+    assert all(seen[task] == {False} for task in set(TASKS) - {"existence", "fine_detail"})
 
 
 def test_splits_are_disjoint():

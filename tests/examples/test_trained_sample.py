@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import torch
-from examples_stream import make_example
+from mme_data import write_mme
 from safetensors import safe_open
 from scenes import TASKS
-from scoring import table_of
-from tower_training import normalised
+from scoring import answer_mme, table_of
 
 from pargo_export import load_checkpoint
 from pargo_export.assets import TRAINED_SAMPLE
 from pargo_export.checkpoint.key_mapping import Derived, Weight, classify
-from pargo_export.evaluation.mme import Answer, score_answers
+from pargo_export.evaluation.mme import read_mme, score_answers
 from pargo_export.llm import GREEDY, Chat, open_language_model
 
 MOST_BYTES = 10e6
@@ -48,34 +46,16 @@ def test_checkpoint_has_the_official_layout():
     assert dtypes == {torch.float16, torch.int64}
 
 
-def test_it_answers_unseen_questions():
+def test_it_answers_unseen_questions(tmp_path):
     """On images that were not made for training or for the test set, far more answers are right than by a coin."""
     torch.set_num_threads(1)
+    write_mme(tmp_path, seed=77, images_per_task=NUM_IMAGES)
     model = load_checkpoint(TRAINED_SAMPLE / "model.safetensors")
-    answers = {}
     with open_language_model(TRAINED_SAMPLE / "llm") as language_model:
-        chat = Chat(None, language_model, settings=GREEDY)
-        for task in TASKS:
-            examples = [make_example(77, "test", index, task) for index in range(NUM_IMAGES)]
-            pixels = np.stack([example.drawing.pixels for example in examples])
-            tokens = model.encode_images(normalised(pixels)).numpy()
-            asked = [
-                (str(index), question, truth)
-                for index, example in enumerate(examples)
-                for question, truth in ((example.pairs[0].yes, "yes"), (example.pairs[0].no, "no"))
-            ]
-            found = chat.answer(np.repeat(tokens, 2, axis=0), [question for _, question, _ in asked])
-            assert all(re.fullmatch(r".+, (yes|no)", text) for text in found)
-            answers[task] = [Answer(*fields, text) for fields, text in zip(asked, found, strict=True)]
+        answers = answer_mme(model, Chat(None, language_model, settings=GREEDY), read_mme(tmp_path))
+    for task, given in answers.items():
+        assert len(given) == 2 * NUM_IMAGES, task
+        assert all(re.fullmatch(r".+, (yes|no)", answer.text) for answer in given)
     table = table_of(score_answers(answers))
     accuracies = [table[task]["acc"] for task in TASKS]
     assert sum(accuracies) / len(accuracies) > SURELY_NOT_A_COIN
-
-
-def test_card_says_what_it_is():
-    """The card names every task with its score, the limits and the photographs' licences."""
-    card = (TRAINED_SAMPLE / "CARD.md").read_text()
-    for task in TASKS:
-        assert re.search(rf"\| {task} \| \d+\.\d \| [01]\.\d+ \| [01]\.\d+ \|", card)
-    assert "CC BY 2.0" in card
-    assert "## Limits" in card
