@@ -50,7 +50,7 @@ demo: $(READY)
 	$(BIN)/pargo-export inspect $(DEMO)/bundle
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses auto --dist loadfile --max-worker-restart 0
 
 lint: $(READY)
 	$(BIN)/ruff check .
