@@ -4,7 +4,7 @@
     python examples/train_sample/study.py --output DIR --summary-only     # from the runs that are finished
 
 Every run lies in `DIR/PROJECTOR-SEED/` as `train.py` writes it and is skipped if it is finished, so the study goes on
-where it was interrupted. The summary is `DIR/study.json`, with `DIR/study.md` as a table.
+where it was interrupted. The summary is `DIR/study.json`; `benchmarks/accuracy_page.py` makes tables of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from one_run import RESULT, run_once
 from preparation import prepare
 from settings import plan, preparation
-from study_summary import markdown, summarise
+from study_summary import summarise
 from tower_training import VISION
 from training import Log
 
@@ -97,9 +97,9 @@ def _summarise(output: Path, runs: Sequence[tuple[str, int]], steps: tuple[int |
         "runs": results,
     }
     output.mkdir(parents=True, exist_ok=True)
-    for name, text in (("study.json", json.dumps(document, indent=1)), ("study.md", markdown(summary))):
-        atomic_write(output / name, lambda stream, text=text: stream.write(text.encode()))  # type: ignore[misc]
-    print(markdown(summary))
+    atomic_write(output / "study.json", lambda stream: stream.write(json.dumps(document, indent=1).encode()))
+    for kind, tasks in summary["scores"].items():
+        print(f"{kind}: total {tasks['total']['mean']:.1f}, {len(tasks['total']['values'])} seeds")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["interval", "markdown", "summarise"]
+__all__ = ["interval", "summarise"]
 
 _CONFIDENCE = 0.95
 _OURS = "pargo"
@@ -53,22 +53,3 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 for task in tasks
             }
     return {"tasks": tasks, "scores": scores, "differences": differences}
-
-
-def markdown(summary: Mapping[str, Any]) -> str:
-    """Return a table: a row a task, a column a projector, then ParGo's advantage over each."""
-    scores, differences = summary["scores"], summary["differences"]
-    head = ["task", *scores, *(f"{_OURS} - {kind}" for kind in differences)]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for task in summary["tasks"]:
-        cells = [_cell(scores[kind][task]) for kind in scores]
-        cells += [_cell(differences[kind][task], signed=True) for kind in differences]
-        lines.append("| " + " | ".join([task, *cells]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: Mapping[str, Any], *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    if value["low"] is None:
-        return f"{value['mean']:{sign}.1f}"
-    return f"{value['mean']:{sign}.1f} ({value['low']:{sign}.1f} to {value['high']:{sign}.1f})"
