@@ -3,7 +3,8 @@
 Method: the correctness gate comes first (relative error against the float32 reference on the same GPU; FP8 and INT8
 also by the cosine of the worst token). Everything but `eager` is captured into a CUDA graph, so that launching from
 Python does not count. All candidates of a batch size are timed in turns, in one process, with CUDA events: warm-up, then
-`--iterations` replays; median and p99. The input is photographs. The floor is measured in the same run.
+`--iterations` replays; median and p99, and the GPU's clock in every round where `nvidia-ml-py` is installed. The input is
+photographs. The floor is measured in the same run.
 
     python benchmarks/frontend_gpu.py --checkpoint sample.safetensors --photos photos --json result.json
 """
@@ -28,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pargo_export import load_checkpoint
+from pargo_export.bench.probes.clocks import StateSampler
 from pargo_export.model.frontend import VisualFrontEnd
 from pargo_export.preprocessing import PreprocessSpec
 from pargo_export.runtime.cuda.options import ProgramOptions
@@ -41,8 +43,9 @@ COMPONENTS: tuple[Component, ...] = ("all", "encoder", "projector")
 class Study:
     """One checkpoint, its photographs, and what was measured so far."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, states: StateSampler) -> None:
         self.arguments = arguments
+        self.states = states
         torch.manual_seed(0)
         self.model: VisualFrontEnd = load_checkpoint(arguments.checkpoint).cuda()
         height, width = self.model.config.input_size
@@ -138,11 +141,13 @@ class Study:
                 "worst_cosine": round(cosine, 6),
                 "prepared_s": round(time.perf_counter() - started, 1),
             }
-        times = time_interleaved(captured, self.arguments.iterations)
-        for name, row in rows.items():
-            self.rows.append(row | times[name])
+        times = time_interleaved(captured, self.arguments.iterations, self.states)
+        for name, checked in rows.items():
+            row = checked | times[name]
+            self.rows.append(row)
             print(
-                f"{component:9} batch {batch:2} {name:42} {times[name]} error {row['relative_error']}",
+                f"{component:9} batch {batch:2} {name:42} {row['median_ms']} ms, p99 {row['p99_ms']}, "
+                f"clocks {row['rounds_clock_mhz']}, error {row['relative_error']}",
                 flush=True,
             )
             is_profiled = row["precision"] in ("float16", "fp8") and functions[name][2]
@@ -185,8 +190,8 @@ def _pairs(way: str) -> list[tuple[str, str]]:
     return [(part.partition("=")[0], part.partition("=")[2]) for part in way.split(",")]
 
 
-def main() -> None:
-    """Measure, print, write JSON."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -204,8 +209,20 @@ def main() -> None:
     parser.add_argument("--no-floor", action="store_true")
     parser.add_argument("--breakdown", action="store_true", help="profile the kernels of every graph")
     parser.add_argument("--json", type=Path)
-    study = Study(parser.parse_args())
+    return parser
+
+
+def main() -> None:
+    """Measure, print, write JSON."""
+    with StateSampler("gpu") as states:
+        run(Study(build_parser().parse_args(), states))
+
+
+def run(study: Study) -> None:
+    """Measure all components and batch sizes, and print the table."""
     arguments = study.arguments
+    if study.states.problem:
+        print(f"clocks are not known: {study.states.problem}", flush=True)
     for component in arguments.component:
         functions = study.candidates(component)
         for batch in arguments.batch:

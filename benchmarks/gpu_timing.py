@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pargo_export.bench.probes.clocks import State, StateSampler
+
 __all__ = ["Captured", "capture", "eager", "relative_error", "time_interleaved"]
 
 _WARMUP = 20
@@ -63,18 +65,33 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
-def time_interleaved(candidates: Mapping[str, Captured], iterations: int) -> dict[str, dict[str, float]]:
-    """Time candidates by CUDA events around each call, in rounds: median, 10th and 99th percentile, milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
+def time_interleaved(
+    candidates: Mapping[str, Captured], iterations: int, states: StateSampler | None = None
+) -> dict[str, dict[str, Any]]:
+    """Time candidates by CUDA events around each call, in rounds.
+
+    Args:
+        candidates: What to time, by name.
+        iterations: Calls of each.
+        states: If given, it reads the GPU's clock in every round, while the calls are still running.
+
+    Returns:
+        By name: median, 10th and 99th percentile, and the median of every round, milliseconds; with `states` also the
+        clock of every round (MHz, `None` if unknown) and all reasons why it was lowered.
+    """
+    times: dict[str, list[list[float]]] = {name: [] for name in candidates}
+    read: dict[str, list[State]] = {name: [] for name in candidates}
     for _ in range(_ROUNDS):
         for name, candidate in candidates.items():
             for _ in range(_WARMUP):
                 candidate.replay()
-            times[name] += _time(candidate, -(-iterations // _ROUNDS))
-    return {name: _summarize(values) for name, values in times.items()}
+            times[name].append(_time(candidate, -(-iterations // _ROUNDS), states, read[name]))
+    return {name: _summarize(times[name]) | _describe(read[name]) for name in candidates}
 
 
-def _time(candidate: Captured, iterations: int) -> list[float]:
+def _time(
+    candidate: Captured, iterations: int, states: StateSampler | None, read: list[State]
+) -> list[float]:
     events = [
         (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
         for _ in range(iterations)
@@ -83,14 +100,26 @@ def _time(candidate: Captured, iterations: int) -> list[float]:
         start.record()
         candidate.replay()
         stop.record()
+    if states is not None:
+        read.append(states.read())
     torch.cuda.synchronize()
     return [start.elapsed_time(stop) for start, stop in events]
 
 
-def _summarize(values: Sequence[float]) -> dict[str, float]:
-    low, median, high = np.percentile(values, [10, 50, 99])
+def _summarize(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    low, median, high = np.percentile(np.concatenate(rounds), [10, 50, 99])
     return {
         "median_ms": round(float(median), 4),
         "p10_ms": round(float(low), 4),
         "p99_ms": round(float(high), 4),
+        "rounds_ms": [round(float(np.median(times)), 4) for times in rounds],
+    }
+
+
+def _describe(states: Sequence[State]) -> dict[str, Any]:
+    if not states:
+        return {}
+    return {
+        "rounds_clock_mhz": [state.clock_mhz for state in states],
+        "throttled": sorted({reason for state in states for reason in state.throttled or ()}),
     }
