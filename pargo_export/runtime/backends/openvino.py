@@ -16,6 +16,7 @@ from pargo_export.runtime.backends.graph_files import check_graph
 from pargo_export.runtime.backends.messages import last_line
 from pargo_export.runtime.backends.openvino_attention import attention_extensions
 from pargo_export.runtime.backends.openvino_module import require_openvino
+from pargo_export.runtime.backends.signal_stack import keep_signal_stack
 from pargo_export.runtime.runner import Array, Runner, RunnerOptions
 from pargo_export.signature import Signature
 
@@ -65,7 +66,8 @@ class OpenVinoRunner(Runner):
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
         try:
-            self._model: Any = openvino.Core().compile_model(_read_graph(path), "CPU", settings)
+            with keep_signal_stack():
+                self._model: Any = openvino.Core().compile_model(_read_graph(path), "CPU", settings)
         except Exception as error:  # its classes share no base
             raise BackendError(
                 f"{self.description} cannot load {path.name}: {last_line(error)}; try another openvino version, "
@@ -147,7 +149,8 @@ def _find_bfloat16_obstacle() -> str | None:
     if obstacle := _find_obstacle():
         return obstacle
     try:
-        capabilities = require_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        with keep_signal_stack():
+            capabilities = require_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except MissingDependencyError as error:
         return str(error)
     if "BF16" not in capabilities:
