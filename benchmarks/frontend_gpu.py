@@ -214,8 +214,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Measure, print, write JSON."""
+    arguments = build_parser().parse_args()
     with StateSampler("gpu") as states:
-        run(Study(build_parser().parse_args(), states))
+        run(Study(arguments, states))
 
 
 def run(study: Study) -> None:

@@ -77,7 +77,7 @@ def time_interleaved(
 
     Returns:
         By name: median, 10th and 99th percentile, and the median of every round, milliseconds; with `states` also the
-        clock of every round (MHz, `None` if unknown) and all reasons why it was lowered.
+        clock of every round (MHz) and all reasons why it was lowered; `None` if unknown.
     """
     times: dict[str, list[list[float]]] = {name: [] for name in candidates}
     read: dict[str, list[State]] = {name: [] for name in candidates}
@@ -119,7 +119,8 @@ def _summarize(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
 def _describe(states: Sequence[State]) -> dict[str, Any]:
     if not states:
         return {}
+    reasons = [state.throttled for state in states if state.throttled is not None]
     return {
         "rounds_clock_mhz": [state.clock_mhz for state in states],
-        "throttled": sorted({reason for state in states for reason in state.throttled or ()}),
+        "throttled": sorted({name for names in reasons for name in names}) if reasons else None,
     }
