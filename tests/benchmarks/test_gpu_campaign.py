@@ -1,4 +1,4 @@
-"""The steps of a session on a GPU, as far as they can be checked without one."""
+"""The steps of a campaign on a GPU, as far as they can be checked without one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 import click
 import frontend_gpu
-import gpu_session
+import gpu_campaign
 import pytest
-from gpu_session import Step, list_steps, run_steps
+from gpu_campaign import Step, list_steps, run_steps
 
 from pargo_export.cli.main import cli
 
@@ -56,7 +56,7 @@ def test_a_failure_and_a_step_that_hangs_do_not_stop_the_others(tmp_path):
 
 
 def test_what_ended_well_is_not_run_again(tmp_path):
-    """A session goes on with what failed or was not run; `only` runs again what it names."""
+    """A campaign goes on with what failed or was not run; `only` runs again what it names."""
     steps = [python_step("first", "print(1)"), python_step("second", "raise SystemExit(1)")]
     assert run_steps(steps, tmp_path) == ["second"]
     (tmp_path / "first.log").unlink()
@@ -67,10 +67,10 @@ def test_what_ended_well_is_not_run_again(tmp_path):
     assert (tmp_path / "first.log").read_text("utf-8").strip() == "1"
 
 
-@pytest.mark.skipif(gpu_session.find_compute_capability() is not None, reason="there is a GPU")
+@pytest.mark.skipif(gpu_campaign.find_compute_capability() is not None, reason="there is a GPU")
 def test_without_a_gpu(tmp_path):
     """It says why it does nothing, and still lists the commands; a wrong name is refused."""
-    script = gpu_session.__file__
+    script = gpu_campaign.__file__
     refused = subprocess.run(
         [sys.executable, script, str(tmp_path / "out")], capture_output=True, text=True, check=False
     )
