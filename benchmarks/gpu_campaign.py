@@ -1,7 +1,7 @@
 """All that wants an NVIDIA GPU, in one call: the tests for a GPU, the studies, a full-size bundle through the runtime.
 
 Each step has a time limit and leaves its result and its log in the output folder; one that fails does not stop the
-others. What has ended well is not run again, so that one that was interrupted goes on where it was. The whole takes
+others. What has ended well is not run again: an interrupted campaign goes on where it was. The whole takes
 half an hour on an H100 (not measured); `--only` runs a part, `--list` prints the commands.
 
     python benchmarks/gpu_campaign.py results     # where PyTorch for CUDA and the extra `dev` are installed
