@@ -13,6 +13,7 @@ import pytest
 from gpu_campaign import Step, list_steps, run_steps
 
 from pargo_export.cli.main import cli
+from pargo_kernels import aot
 
 TOOL = ("-m", "pargo_export")
 
@@ -38,6 +39,8 @@ def test_every_command_line_is_one(steps):
         elif program[0].endswith("frontend_gpu.py"):
             parsed = frontend_gpu.build_parser().parse_args([program[1], *arguments])
             assert parsed.json.name == f"{step.name}.json"
+        elif program == ("-m", "pargo_kernels.aot"):
+            assert aot._parser().parse_args([*arguments]).arch == "90"
     assert len([step for step in steps if step.command[1:3] == TOOL]) == 7
 
 
